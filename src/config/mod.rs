@@ -1,0 +1,1 @@
+//! Reads zeo.conf into one typed [`Config`].

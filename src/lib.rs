@@ -1,0 +1,14 @@
+//! zeod serves ZODB databases to ZEO clients. This crate is the whole house;
+//! `src/main.rs` only turns its verdict into an exit code.
+//!
+//! ```text
+//! types, stats <- wire, disk, config <- storage <- transaction <- session
+//!              <- server <- cli <- main
+//! ```
+//!
+//! Imports point left only; `storage` and `wire` never meet, and `storage`
+//! knows no runtime. ARCHITECTURE.md tells the way of a request.
+
+pub mod config;
+pub mod types;
+pub mod wire;

@@ -1,0 +1,3 @@
+//! The zeod program.
+
+fn main() {}
