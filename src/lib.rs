@@ -10,5 +10,7 @@
 //! knows no runtime. ARCHITECTURE.md tells the way of a request.
 
 pub mod config;
+pub mod disk;
+pub mod storage;
 pub mod types;
 pub mod wire;

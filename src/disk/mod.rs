@@ -1,0 +1,108 @@
+//! The disk as the storages see it: a small trait with one real
+//! implementation, so that tests can put one that fails, lies or stops in its place.
+
+mod real;
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::Arc;
+
+pub use real::RealDisk;
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// For reading; it must exist.
+    Read,
+    /// For reading and writing; it must exist.
+    ReadWrite,
+    /// For reading and writing; it is made where it does not exist.
+    Create,
+    /// For reading and writing; it is made, or emptied where it exists.
+    Truncate,
+}
+
+/// Which reads are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Only what is in memory already: a read that would wait for the device
+    /// fails with [`io::ErrorKind::WouldBlock`].
+    Cached,
+    /// Wait for the device where need be. Only on threads that may wait.
+    Wait,
+}
+
+/// Names a file whatever its path: device and inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileIdentity {
+    /// Device number.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+}
+
+/// What the storages need of a file system.
+pub trait Disk: Send + Sync + fmt::Debug {
+    /// Opens `path`.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
+    /// Puts `from` in the place of `to`, at once, and makes that durable
+    /// (syncs the directory).
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file; it is no error where there is none.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Is there something at `path`?
+    fn exists(&self, path: &Path) -> bool;
+    /// Makes the entries of a directory durable.
+    fn sync_directory(&self, path: &Path) -> io::Result<()>;
+    /// Which file is at `path` now.
+    fn identity(&self, path: &Path) -> io::Result<FileIdentity>;
+}
+
+/// An open file. All positions are bytes from its start; all calls can be made
+/// from any thread.
+pub trait DiskFile: Send + Sync + fmt::Debug {
+    /// Length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Is the file empty?
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Fills `buffer` from `position` as far as the file goes; the number of bytes read.
+    fn read_at(&self, buffer: &mut [u8], position: u64, access: Access) -> io::Result<usize>;
+    /// Writes all slices one behind the other from `position`.
+    fn write_at(&self, slices: &[IoSlice<'_>], position: u64) -> io::Result<()>;
+    /// Makes all written data durable, and the length (`fdatasync`).
+    fn sync(&self) -> io::Result<()>;
+    /// Cuts or extends the file.
+    fn set_len(&self, length: u64) -> io::Result<()>;
+    /// Makes sure that `length` bytes from `position` can be written later
+    /// without running out of space; the file's length stays. False where the
+    /// file system cannot promise that.
+    fn reserve(&self, position: u64, length: u64) -> io::Result<bool>;
+    /// Which file this is.
+    fn identity(&self) -> io::Result<FileIdentity>;
+    /// Takes the lock that keeps other processes out (`flock`, exclusive);
+    /// false where another process has it.
+    fn try_lock(&self) -> io::Result<bool>;
+}
+
+/// Fills all of `buffer`, or fails with [`io::ErrorKind::UnexpectedEof`].
+pub fn read_exact_at(
+    file: &dyn DiskFile,
+    buffer: &mut [u8],
+    position: u64,
+    access: Access,
+) -> io::Result<()> {
+    if file.read_at(buffer, position, access)? == buffer.len() {
+        Ok(())
+    } else {
+        Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            format!(
+                "{} bytes wanted at {position}, the file ends before",
+                buffer.len()
+            ),
+        ))
+    }
+}

@@ -1,0 +1,113 @@
+use std::io;
+
+use thiserror::Error;
+
+use crate::types::{Oid, Tid};
+
+/// What can go wrong in a storage. Callers branch on the variants; the text is
+/// for the log and for the client.
+#[derive(Debug, Error)]
+pub enum StorageError {
+    /// There is no such object, or not at that time (ZODB's POSKeyError).
+    #[error("no object {oid}{}", serial.map(|s| format!(" with serial {s}")).unwrap_or_default())]
+    NoSuchObject {
+        /// The object.
+        oid: Oid,
+        /// The revision, where one was asked for.
+        serial: Option<Tid>,
+    },
+    /// The read would wait for the device, and the caller asked not to wait.
+    #[error("the data is not in memory")]
+    WouldBlock,
+    /// The storage takes no changes, by its configuration.
+    #[error("the storage is read-only")]
+    ReadOnly,
+    /// An earlier write failed; the storage takes no more until it is reopened.
+    #[error(
+        "writing stopped after an error ({cause}); reads go on. Free the disk or repair it, then restart the server"
+    )]
+    WritingStopped {
+        /// The first error, in words.
+        cause: String,
+    },
+    /// The disk is full, or a quota is.
+    #[error("no space for {needed_bytes} more bytes: {cause}")]
+    NoSpace {
+        /// What the transaction needs.
+        needed_bytes: u64,
+        /// The system's words.
+        cause: io::Error,
+    },
+    /// The `quota` of the storage's configuration is used up.
+    #[error("The storage quota has been exceeded.")]
+    QuotaExceeded,
+    /// User, description or extension are longer than the format can hold.
+    #[error("{what}")]
+    MetadataTooLong {
+        /// ZODB's words for it.
+        what: &'static str,
+    },
+    /// The operation does not exist for this kind of storage.
+    #[error("{storage} does not support {operation}")]
+    Unsupported {
+        /// The kind of storage.
+        storage: &'static str,
+        /// The operation's protocol name.
+        operation: &'static str,
+    },
+    /// The prescribed transaction id does not come after the last one.
+    #[error("transaction id {tid} does not come after the last transaction {last}")]
+    TidNotLater {
+        /// The id that the client prescribed.
+        tid: Tid,
+        /// The storage's last transaction.
+        last: Tid,
+    },
+    /// The bytes on disk break a rule of the format.
+    #[error("{file}: {problem} at byte {position}")]
+    Corrupt {
+        /// The file.
+        file: String,
+        /// Which rule.
+        problem: String,
+        /// Where.
+        position: u64,
+    },
+    /// The file is not of a kind that can be served, is in use, or cannot be opened.
+    #[error("{file}: {problem}")]
+    CannotOpen {
+        /// The file.
+        file: String,
+        /// Why, and what to do.
+        problem: String,
+    },
+    /// The system refused.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was being done.
+        doing: String,
+        /// The system's words.
+        source: io::Error,
+    },
+}
+
+impl StorageError {
+    /// The object does not exist.
+    pub fn no_such_object(oid: Oid) -> Self {
+        Self::NoSuchObject { oid, serial: None }
+    }
+
+    /// For `map_err`: an I/O error with what was being done.
+    pub fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        move |source| match source.kind() {
+            io::ErrorKind::WouldBlock => Self::WouldBlock,
+            _ => Self::Io {
+                doing: doing.into(),
+                source,
+            },
+        }
+    }
+}
+
+/// The result of a storage operation.
+pub type Result<T> = std::result::Result<T, StorageError>;

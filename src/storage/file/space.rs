@@ -1,0 +1,91 @@
+//! Reserves disk space when a transaction votes, so that its finish does not
+//! meet a full disk.
+
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::disk::DiskFile;
+use crate::storage::{Reservation, Result, StorageError};
+
+/// Space is reserved in steps of this size: few calls, and a file that the
+/// file system can keep together. Given back at a clean stop.
+const STEP_BYTES: u64 = 16 << 20;
+
+/// What was reserved behind the end of the file, and who counts on it.
+#[derive(Debug, Default)]
+pub struct Space {
+    /// The file system has promised the bytes up to this position.
+    allocated_end: u64,
+    /// What voted transactions will take.
+    outstanding_bytes: u64,
+    /// Set once the file system has said that it cannot promise.
+    refused: bool,
+}
+
+/// The share of one transaction.
+#[derive(Debug)]
+pub struct Reserved {
+    space: Arc<Mutex<Space>>,
+    bytes: u64,
+}
+
+impl Reservation for Reserved {}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let mut space = self.space.lock();
+        space.outstanding_bytes = space.outstanding_bytes.saturating_sub(self.bytes);
+    }
+}
+
+/// Reserves `bytes` more behind `end` and behind what others reserved.
+///
+/// A file system that cannot reserve (some network ones) is taken as it is:
+/// there a full disk shows when the transaction is written.
+pub fn reserve(
+    space: &Arc<Mutex<Space>>,
+    file: &dyn DiskFile,
+    end: u64,
+    bytes: u64,
+) -> Result<Reserved> {
+    let mut locked = space.lock();
+    let outstanding = locked.outstanding_bytes.saturating_add(bytes);
+    let needed_end = end.saturating_add(outstanding);
+    if needed_end > locked.allocated_end && !locked.refused {
+        let no_space = |cause: io::Error| StorageError::NoSpace {
+            needed_bytes: bytes,
+            cause,
+        };
+        let from = locked.allocated_end.max(end);
+        let wanted = (needed_end - from).max(STEP_BYTES);
+        let promised = match file.reserve(from, wanted) {
+            Ok(promised) => Ok((promised, wanted)),
+            // A whole step does not fit any more; perhaps the transaction does.
+            Err(error) if is_full(&error) => file
+                .reserve(from, needed_end - from)
+                .map(|promised| (promised, needed_end - from)),
+            Err(error) => Err(error),
+        };
+        match promised.map_err(no_space)? {
+            (true, length) => locked.allocated_end = from + length,
+            (false, _) => {
+                tracing::info!("the file system cannot reserve space; a full disk will show late");
+                locked.refused = true;
+            }
+        }
+    }
+    locked.outstanding_bytes = outstanding;
+    Ok(Reserved {
+        space: Arc::clone(space),
+        bytes,
+    })
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}

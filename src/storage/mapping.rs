@@ -1,0 +1,326 @@
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use super::{
+    Committing, CurrentRecord, CurrentSerial, DataRecord, Description, HistoryEntry,
+    RecordIterator, Reservation, Result, Revision, Staged, StagedRecordKind, Storage, StorageError,
+    TransactionIterator,
+};
+use crate::disk::Access;
+use crate::types::{Oid, Tid, TransactionMeta};
+
+/// How ZODB's MappingStorage estimates its size: so much for an object …
+const OBJECT_BYTES: u64 = 50;
+/// … and so much for each of its revisions, beside the data.
+const REVISION_BYTES: u64 = 100;
+
+/// Keeps everything in memory, and nothing over a restart.
+#[derive(Debug)]
+pub struct MappingStorage {
+    description: Description,
+    state: Arc<RwLock<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    objects: BTreeMap<Oid, BTreeMap<Tid, Arc<[u8]>>>,
+    transactions: BTreeMap<Tid, Transaction>,
+    last_tid: Tid,
+    last_oid: u64,
+    size_bytes: u64,
+    /// Written by the last `append`, and not published yet.
+    unpublished: Vec<(Tid, Transaction)>,
+}
+
+#[derive(Clone, Debug)]
+struct Transaction {
+    meta: TransactionMeta,
+    records: Vec<(Oid, Arc<[u8]>)>,
+}
+
+#[derive(Debug)]
+struct NothingReserved;
+
+impl Reservation for NothingReserved {}
+
+impl MappingStorage {
+    /// An empty storage.
+    pub fn new(name: impl Into<String>) -> Self {
+        let description = Description {
+            name: name.into(),
+            supports_undo: false,
+            supports_record_iternext: false,
+            interfaces: vec![
+                ("ZODB.interfaces", "IStorage"),
+                ("ZODB.interfaces", "IStorageIteration"),
+                ("zope.interface", "Interface"),
+            ],
+        };
+        Self {
+            description,
+            state: Arc::default(),
+        }
+    }
+}
+
+impl Storage for MappingStorage {
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn is_read_only(&self) -> bool {
+        false
+    }
+
+    fn last_tid(&self) -> Tid {
+        self.state.read().last_tid
+    }
+
+    fn object_count(&self) -> u64 {
+        self.state.read().objects.len() as u64
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.state.read().size_bytes
+    }
+
+    fn load_before<'b>(
+        &self,
+        oid: Oid,
+        before: Tid,
+        _access: Access,
+        buffer: &'b mut Vec<u8>,
+    ) -> Result<Option<Revision<'b>>> {
+        let state = self.state.read();
+        let revisions = state
+            .objects
+            .get(&oid)
+            .ok_or_else(|| StorageError::no_such_object(oid))?;
+        let Some((&serial, data)) = revisions.range(..before).next_back() else {
+            return Ok(None);
+        };
+        let end = revisions.range(before..).next().map(|(&tid, _)| tid);
+        buffer.clear();
+        buffer.extend_from_slice(data);
+        Ok(Some(Revision {
+            data: buffer,
+            serial,
+            end,
+        }))
+    }
+
+    fn load_serial(&self, oid: Oid, serial: Tid, _access: Access) -> Result<Vec<u8>> {
+        let state = self.state.read();
+        let data = state
+            .objects
+            .get(&oid)
+            .and_then(|revisions| revisions.get(&serial));
+        data.map(|data| data.to_vec())
+            .ok_or(StorageError::NoSuchObject {
+                oid,
+                serial: Some(serial),
+            })
+    }
+
+    fn current_serial(&self, oid: Oid, _access: Access) -> Result<Option<CurrentSerial>> {
+        let state = self.state.read();
+        let newest = state
+            .objects
+            .get(&oid)
+            .and_then(|revisions| revisions.last_key_value());
+        Ok(newest.map(|(&serial, _)| CurrentSerial {
+            serial,
+            exists: true,
+        }))
+    }
+
+    fn history(&self, oid: Oid, size: u64) -> Result<Vec<HistoryEntry>> {
+        let state = self.state.read();
+        let revisions = state
+            .objects
+            .get(&oid)
+            .ok_or_else(|| StorageError::no_such_object(oid))?;
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        let entry = |(&tid, data): (&Tid, &Arc<[u8]>)| HistoryEntry {
+            meta: state
+                .transactions
+                .get(&tid)
+                .map(|t| t.meta.clone())
+                .unwrap_or_default(),
+            tid,
+            size_bytes: data.len() as u64,
+        };
+        Ok(revisions.iter().rev().take(size).map(entry).collect())
+    }
+
+    fn next_record(&self, _from: Option<Oid>) -> Result<Option<CurrentRecord>> {
+        Err(unsupported("record_iternext"))
+    }
+
+    fn iterate(
+        &self,
+        start: Option<Tid>,
+        stop: Option<Tid>,
+    ) -> Result<Box<dyn TransactionIterator>> {
+        let start = start.map_or(Bound::Unbounded, Bound::Included);
+        let last = stop.unwrap_or(Tid::MAX).min(self.last_tid());
+        Ok(Box::new(MappingIterator {
+            state: Arc::clone(&self.state),
+            start,
+            last,
+            current: None,
+        }))
+    }
+
+    fn last_invalidations(&self, count: usize) -> Result<Vec<(Tid, Vec<Oid>)>> {
+        let state = self.state.read();
+        let last = state.transactions.iter().rev().take(count);
+        let mut invalidations: Vec<_> = last
+            .map(|(&tid, transaction)| {
+                (
+                    tid,
+                    transaction.records.iter().map(|&(oid, _)| oid).collect(),
+                )
+            })
+            .collect();
+        invalidations.reverse();
+        Ok(invalidations)
+    }
+
+    fn new_oids(&self, count: usize) -> Result<Vec<Oid>> {
+        let mut state = self.state.write();
+        let first = state.last_oid + 1;
+        state.last_oid += count as u64;
+        Ok((first..=state.last_oid).map(Oid::from_u64).collect())
+    }
+
+    fn prepare(&self, staged: &Staged) -> Result<Box<dyn Reservation>> {
+        for record in &staged.records {
+            match record.kind {
+                StagedRecordKind::Store => {}
+                StagedRecordKind::Delete => return Err(unsupported("deleteObject")),
+                StagedRecordKind::Restore { .. } => return Err(unsupported("restore")),
+            }
+        }
+        Ok(Box::new(NothingReserved))
+    }
+
+    fn append(&self, batch: &mut [Committing]) -> Result<()> {
+        let mut unpublished = Vec::with_capacity(batch.len());
+        for Committing { tid, staged } in batch {
+            let mut records: Vec<(Oid, Arc<[u8]>)> = Vec::new();
+            let mut data = Vec::new();
+            for record in &staged.records {
+                staged
+                    .body
+                    .read(&record.data, &mut data)
+                    .map_err(StorageError::io("reading a transaction's temporary file"))?;
+                records.retain(|&(oid, _)| oid != record.oid);
+                records.push((record.oid, data.as_slice().into()));
+            }
+            let meta = TransactionMeta {
+                tid: Some(*tid),
+                ..staged.meta.clone()
+            };
+            unpublished.push((*tid, Transaction { meta, records }));
+        }
+        self.state.write().unpublished = unpublished;
+        Ok(())
+    }
+
+    fn publish(&self, _batch: &[Committing]) {
+        let mut state = self.state.write();
+        for (tid, transaction) in std::mem::take(&mut state.unpublished) {
+            for (oid, data) in &transaction.records {
+                let added = REVISION_BYTES + data.len() as u64;
+                let is_new = !state.objects.contains_key(oid);
+                state.size_bytes += added + if is_new { OBJECT_BYTES } else { 0 };
+                state.last_oid = state.last_oid.max(oid.to_u64());
+                state
+                    .objects
+                    .entry(*oid)
+                    .or_default()
+                    .insert(tid, Arc::clone(data));
+            }
+            state.transactions.insert(tid, transaction);
+            state.last_tid = tid;
+        }
+    }
+
+    fn close(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn unsupported(operation: &'static str) -> StorageError {
+    StorageError::Unsupported {
+        storage: "MappingStorage",
+        operation,
+    }
+}
+
+#[derive(Debug)]
+struct MappingIterator {
+    state: Arc<RwLock<State>>,
+    start: Bound<Tid>,
+    last: Tid,
+    current: Option<Transaction>,
+}
+
+impl TransactionIterator for MappingIterator {
+    fn next_transaction(&mut self) -> Result<Option<TransactionMeta>> {
+        let state = self.state.read();
+        // A start behind the last transaction is no range that a map takes.
+        let next = match self.start {
+            Bound::Included(start) if start > self.last => None,
+            Bound::Excluded(start) if start >= self.last => None,
+            start => state
+                .transactions
+                .range((start, Bound::Included(self.last)))
+                .next(),
+        };
+        self.current = next.map(|(&tid, transaction)| {
+            self.start = Bound::Excluded(tid);
+            transaction.clone()
+        });
+        Ok(self
+            .current
+            .as_ref()
+            .map(|transaction| transaction.meta.clone()))
+    }
+
+    fn records(&self) -> Result<Box<dyn RecordIterator>> {
+        let current = self.current.clone();
+        let tid = current
+            .as_ref()
+            .and_then(|t| t.meta.tid)
+            .unwrap_or_default();
+        let records = current
+            .map(|transaction| transaction.records)
+            .unwrap_or_default();
+        Ok(Box::new(MappingRecords {
+            tid,
+            records: records.into_iter(),
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct MappingRecords {
+    tid: Tid,
+    records: std::vec::IntoIter<(Oid, Arc<[u8]>)>,
+}
+
+impl RecordIterator for MappingRecords {
+    fn next_record(&mut self) -> Result<Option<DataRecord>> {
+        Ok(self.records.next().map(|(oid, data)| DataRecord {
+            oid,
+            tid: self.tid,
+            data: Some(data.to_vec()),
+            data_txn: None,
+        }))
+    }
+}

@@ -1,0 +1,174 @@
+//! Where objects are kept. The [`Storage`] trait is what a transaction and a
+//! session see; [`file`] is ZODB's FileStorage, [`mapping`] keeps all in memory.
+//!
+//! No storage knows the wire or a runtime; every call can be made from any thread.
+
+mod error;
+pub mod file;
+mod mapping;
+mod staged;
+
+use std::fmt;
+
+pub use error::{Result, StorageError};
+pub use mapping::MappingStorage;
+pub use staged::{RECORD_GAP_BYTES, Staged, StagedBody, StagedRecord, StagedRecordKind};
+
+use crate::disk::Access;
+use crate::types::{Oid, Tid, TransactionMeta};
+
+/// What a client is told of a storage when it connects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// As ZODB's `getName()` gives it: the path as configured, for a file.
+    pub name: String,
+    /// Does it keep what undo needs?
+    pub supports_undo: bool,
+    /// Can it enumerate its objects (`record_iternext`)?
+    pub supports_record_iternext: bool,
+    /// The ZODB interfaces that a client may rely on: module and name.
+    pub interfaces: Vec<(&'static str, &'static str)>,
+}
+
+/// One revision of an object, its data in a buffer of the caller's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revision<'b> {
+    /// The object's record: two pickles.
+    pub data: &'b [u8],
+    /// The transaction that wrote it.
+    pub serial: Tid,
+    /// The transaction that replaced it. None: it is the current one.
+    pub end: Option<Tid>,
+}
+
+/// What a vote checks against: the newest committed record of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CurrentSerial {
+    /// The transaction that wrote it.
+    pub serial: Tid,
+    /// False where that record says that the object was deleted, or its creation undone.
+    pub exists: bool,
+}
+
+/// One line of an object's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryEntry {
+    /// The transaction that wrote this revision.
+    pub meta: TransactionMeta,
+    /// That transaction's id.
+    pub tid: Tid,
+    /// Length of the record's data; 0 where it only points to older data.
+    pub size_bytes: u64,
+}
+
+/// One record of a transaction, as an iteration gives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataRecord {
+    /// The object.
+    pub oid: Oid,
+    /// The transaction.
+    pub tid: Tid,
+    /// None: the object was deleted, or its creation undone.
+    pub data: Option<Vec<u8>>,
+    /// The transaction that the data was copied from (by undo).
+    pub data_txn: Option<Tid>,
+}
+
+/// One object of an enumeration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CurrentRecord {
+    /// The object.
+    pub oid: Oid,
+    /// Its newest serial.
+    pub serial: Tid,
+    /// Its newest data.
+    pub data: Vec<u8>,
+    /// The oid to go on with. None: this was the last.
+    pub next: Option<Oid>,
+}
+
+/// Goes through the transactions of a storage in order. What is committed
+/// after it was made is not seen.
+pub trait TransactionIterator: Send + fmt::Debug {
+    /// The next transaction. Its `tid` is always there.
+    fn next_transaction(&mut self) -> Result<Option<TransactionMeta>>;
+    /// The records of the transaction that was given last.
+    fn records(&self) -> Result<Box<dyn RecordIterator>>;
+}
+
+/// Goes through the records of one transaction in order.
+pub trait RecordIterator: Send + fmt::Debug {
+    /// The next record.
+    fn next_record(&mut self) -> Result<Option<DataRecord>>;
+}
+
+/// A transaction on its way to the disk: voted, its locks held.
+#[derive(Debug)]
+pub struct Committing {
+    /// The id it commits under; later than all before.
+    pub tid: Tid,
+    /// Its metadata and records.
+    pub staged: Staged,
+}
+
+/// Space on the disk that a voted transaction can count on. Given back when dropped.
+pub trait Reservation: Send + fmt::Debug {}
+
+/// A named storage.
+///
+/// Reads take an [`Access`]: with [`Access::Cached`] they fail with
+/// [`StorageError::WouldBlock`] rather than wait for a device, and are then to
+/// be asked again, with [`Access::Wait`], on a thread that may wait.
+pub trait Storage: Send + Sync + fmt::Debug {
+    /// What a client is told.
+    fn description(&self) -> &Description;
+    /// Does it refuse changes?
+    fn is_read_only(&self) -> bool;
+    /// The last committed transaction; [`Tid::ZERO`] where there is none.
+    fn last_tid(&self) -> Tid;
+    /// Number of objects, deleted ones that were not packed away included.
+    fn object_count(&self) -> u64;
+    /// Size in bytes, as the client is shown it.
+    fn size_bytes(&self) -> u64;
+
+    /// The revision of `oid` that was current just before `before`. None: the
+    /// object did not exist yet. Its data is read into `buffer`.
+    fn load_before<'b>(
+        &self,
+        oid: Oid,
+        before: Tid,
+        access: Access,
+        buffer: &'b mut Vec<u8>,
+    ) -> Result<Option<Revision<'b>>>;
+    /// The data of one revision.
+    fn load_serial(&self, oid: Oid, serial: Tid, access: Access) -> Result<Vec<u8>>;
+    /// The newest record of `oid`; None where it was never stored.
+    fn current_serial(&self, oid: Oid, access: Access) -> Result<Option<CurrentSerial>>;
+    /// The newest `size` revisions of `oid`, newest first.
+    fn history(&self, oid: Oid, size: u64) -> Result<Vec<HistoryEntry>>;
+    /// The first object at or after `from` that exists.
+    fn next_record(&self, from: Option<Oid>) -> Result<Option<CurrentRecord>>;
+    /// The transactions from `start` to `stop`, both included.
+    fn iterate(
+        &self,
+        start: Option<Tid>,
+        stop: Option<Tid>,
+    ) -> Result<Box<dyn TransactionIterator>>;
+    /// The ids of the last `count` transactions with the objects that they
+    /// wrote, oldest first.
+    fn last_invalidations(&self, count: usize) -> Result<Vec<(Tid, Vec<Oid>)>>;
+
+    /// `count` oids that were never given out, also not before a restart.
+    fn new_oids(&self, count: usize) -> Result<Vec<Oid>>;
+    /// Checks at vote time all that could make [`Storage::append`] fail for a
+    /// reason that is known now, and reserves the space.
+    fn prepare(&self, staged: &Staged) -> Result<Box<dyn Reservation>>;
+    /// Writes the transactions in order and makes them durable. Nothing of them
+    /// is seen yet. After an error the storage takes no more changes.
+    /// Called by one thread at a time.
+    fn append(&self, batch: &mut [Committing]) -> Result<()>;
+    /// Makes seen what the last [`Storage::append`] wrote. Cannot fail.
+    fn publish(&self, batch: &[Committing]);
+    /// Saves what makes the next start quick, and closes. No change is taken afterwards.
+    fn close(&self) -> Result<()>;
+}
