@@ -11,6 +11,8 @@
 
 pub mod config;
 pub mod disk;
+pub mod stats;
 pub mod storage;
+pub mod transaction;
 pub mod types;
 pub mod wire;

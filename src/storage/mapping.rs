@@ -87,13 +87,13 @@ impl Storage for MappingStorage {
         self.state.read().size_bytes
     }
 
-    fn load_before<'b>(
+    fn load_before(
         &self,
         oid: Oid,
         before: Tid,
         _access: Access,
-        buffer: &'b mut Vec<u8>,
-    ) -> Result<Option<Revision<'b>>> {
+        buffer: &mut Vec<u8>,
+    ) -> Result<Option<Revision>> {
         let state = self.state.read();
         let revisions = state
             .objects
@@ -106,7 +106,7 @@ impl Storage for MappingStorage {
         buffer.clear();
         buffer.extend_from_slice(data);
         Ok(Some(Revision {
-            data: buffer,
+            data: 0..buffer.len(),
             serial,
             end,
         }))

@@ -9,6 +9,7 @@ mod mapping;
 mod staged;
 
 use std::fmt;
+use std::ops::Range;
 
 pub use error::{Result, StorageError};
 pub use mapping::MappingStorage;
@@ -30,11 +31,11 @@ pub struct Description {
     pub interfaces: Vec<(&'static str, &'static str)>,
 }
 
-/// One revision of an object, its data in a buffer of the caller's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Revision<'b> {
-    /// The object's record: two pickles.
-    pub data: &'b [u8],
+/// One revision of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revision {
+    /// Where in the caller's buffer the object's record is: two pickles.
+    pub data: Range<usize>,
     /// The transaction that wrote it.
     pub serial: Tid,
     /// The transaction that replaced it. None: it is the current one.
@@ -133,13 +134,13 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
     /// The revision of `oid` that was current just before `before`. None: the
     /// object did not exist yet. Its data is read into `buffer`.
-    fn load_before<'b>(
+    fn load_before(
         &self,
         oid: Oid,
         before: Tid,
         access: Access,
-        buffer: &'b mut Vec<u8>,
-    ) -> Result<Option<Revision<'b>>>;
+        buffer: &mut Vec<u8>,
+    ) -> Result<Option<Revision>>;
     /// The data of one revision.
     fn load_serial(&self, oid: Oid, serial: Tid, access: Access) -> Result<Vec<u8>>;
     /// The newest record of `oid`; None where it was never stored.

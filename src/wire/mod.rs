@@ -1,1 +1,39 @@
-//! Bytes to typed messages and back; no I/O, no storage.
+//! Bytes to typed messages and back; no I/O, no storage, no clock.
+//!
+//! ```text
+//! bytes -> next_frame -> ClientHello::parse            (first frame)
+//!                     -> decode -> Message -> Request  (every other frame)
+//! Reply, Exception, ServerCall -> encode_reply, encode_error, encode_call -> bytes
+//! ```
+//!
+//! A message is a 4-tuple (id, flag, method, arguments) in one of two formats,
+//! agreed in the handshake. Both formats are read into one fixed-size list of
+//! arguments, from which `request/` builds the typed request, so a method is
+//! described once. What stock clients send is read without an allocation per
+//! field (`pickle/fast`, `msgpack/read`); any other legal pickle goes through
+//! the machine of `pickle/machine`, which executes nothing and whose memory is
+//! bounded by the constants beside it.
+
+mod cursor;
+mod encoder;
+mod exception;
+mod frame;
+mod handshake;
+mod msgpack;
+mod pickle;
+mod record_class;
+mod reply;
+mod request;
+mod value;
+
+pub use encoder::EncodeError;
+pub use exception::Exception;
+pub use frame::{FRAME_HEADER_BYTES, FrameError, FrameStep, next_frame, put_frame};
+pub use handshake::{ClientHello, Format, HandshakeError};
+pub use pickle::{
+    PickleError, PickleFault, read_dict_lenient, read_prefix, read_value, write_value,
+};
+pub use record_class::class_name;
+pub use reply::{Conflict, Reply, ServerCall, encode_call, encode_error, encode_reply};
+pub use request::{DecodeError, Message, MessageId, Request, TransactionKey, decode};
+pub use value::{Value, prefix_matches};

@@ -179,13 +179,13 @@ impl Storage for FileStorage {
         self.end.load(Ordering::Acquire)
     }
 
-    fn load_before<'b>(
+    fn load_before(
         &self,
         oid: Oid,
         before: Tid,
         access: Access,
-        buffer: &'b mut Vec<u8>,
-    ) -> Result<Option<Revision<'b>>> {
+        buffer: &mut Vec<u8>,
+    ) -> Result<Option<Revision>> {
         let generation = self.generation.load();
         let newest = self.newest(&generation, oid)?;
         generation

@@ -1,5 +1,6 @@
 //! Reads records of a `Data.fs` by position, and follows their pointers.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::format::{
@@ -61,14 +62,14 @@ pub struct TransactionHead {
 impl DataFile {
     /// Reads the revision of `oid` that was current just before `before`,
     /// starting from its newest record at `newest`.
-    pub fn load_before<'b>(
+    pub fn load_before(
         &self,
         oid: Oid,
         newest: u64,
         before: Tid,
         access: Access,
-        buffer: &'b mut Vec<u8>,
-    ) -> Result<Option<Revision<'b>>> {
+        buffer: &mut Vec<u8>,
+    ) -> Result<Option<Revision>> {
         let mut position = newest;
         let mut end = None;
         let (record, serial) = loop {
@@ -102,7 +103,7 @@ impl DataFile {
             let header = record.head.header;
             if header.tid == serial {
                 let data = self.data_of(oid, record, position, access, &mut buffer)?;
-                return Ok(data.to_vec());
+                return Ok(buffer.get(data).unwrap_or_default().to_vec());
             }
             // Only older ones follow, so the first older one ends the search.
             if header.tid < serial || header.previous == 0 {
@@ -134,7 +135,7 @@ impl DataFile {
         let mut buffer = Vec::new();
         let record = self.read_record(oid, position, access, &mut buffer)?;
         match self.data_of(oid, record, position, access, &mut buffer) {
-            Ok(data) => Ok(Some(data.to_vec())),
+            Ok(data) => Ok(Some(buffer.get(data).unwrap_or_default().to_vec())),
             Err(StorageError::NoSuchObject { .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -224,14 +225,14 @@ impl DataFile {
 
     /// The data of the record that [`Self::read_record`] just read, or that
     /// its back pointers lead to.
-    fn data_of<'b>(
+    fn data_of(
         &self,
         oid: Oid,
         record: ReadRecord,
         position: u64,
         access: Access,
-        buffer: &'b mut Vec<u8>,
-    ) -> Result<&'b [u8]> {
+        buffer: &mut Vec<u8>,
+    ) -> Result<Range<usize>> {
         let mut record = record;
         let mut position = position;
         while record.head.header.data_bytes == 0 {
@@ -247,9 +248,7 @@ impl DataFile {
         if record_bytes > record.bytes_in_buffer {
             self.complete_record(record_bytes, position, access, buffer)?;
         }
-        Ok(buffer
-            .get(DATA_HEADER_BYTES..record_bytes)
-            .unwrap_or_default())
+        Ok(DATA_HEADER_BYTES..record_bytes)
     }
 
     /// Makes sure that `buffer` holds all of a record.

@@ -61,7 +61,13 @@ fn load(
     let mut buffer = Vec::new();
     let (oid, before) = (Oid::from_u64(oid), Tid::from_u64(before));
     let revision = storage.load_before(oid, before, Access::Wait, &mut buffer)?;
-    Ok(revision.map(|r| (r.data.to_vec(), r.serial.to_u64(), r.end.map(Tid::to_u64))))
+    Ok(revision.map(|r| {
+        (
+            buffer[r.data].to_vec(),
+            r.serial.to_u64(),
+            r.end.map(Tid::to_u64),
+        )
+    }))
 }
 
 fn check_history(storage: &FileStorage) {

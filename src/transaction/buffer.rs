@@ -1,0 +1,244 @@
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+
+use thiserror::Error;
+
+use crate::storage::{RECORD_GAP_BYTES, Staged, StagedBody, StagedRecord, StagedRecordKind};
+use crate::types::{Oid, Tid, TransactionMeta};
+
+/// A transaction whose data is longer than this waits in a temporary file.
+pub const SPILL_BYTES: u64 = 4 << 20;
+/// More operations than this are refused; each takes about 64 bytes of memory.
+pub const MAX_OPERATIONS: usize = 4_000_000;
+
+/// Why an operation could not be added.
+#[derive(Debug, Error)]
+pub enum BufferError {
+    /// See [`MAX_OPERATIONS`].
+    #[error("a transaction can have {MAX_OPERATIONS} operations at most")]
+    TooManyOperations,
+    /// The temporary file could not be written.
+    #[error("writing a large transaction to a temporary file: {0}")]
+    Spill(#[from] io::Error),
+}
+
+/// What a client asked for in a transaction, before its vote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// A new revision of an object that the client saw at `serial`.
+    Store {
+        oid: Oid,
+        serial: Tid,
+        data: Range<u64>,
+    },
+    /// The object is to go.
+    Delete {
+        oid: Oid,
+        serial: Tid,
+        data: Range<u64>,
+    },
+    /// The object must stay as the client saw it.
+    Check { oid: Oid, serial: Tid },
+    /// A revision of another storage.
+    Restore {
+        oid: Oid,
+        serial: Tid,
+        data: Range<u64>,
+        has_data: bool,
+        previous: Option<Tid>,
+    },
+}
+
+/// Collects a transaction between `tpc_begin` and `vote`: small ones in memory,
+/// large ones in a temporary file without a name.
+#[derive(Debug)]
+pub struct TransactionBuffer {
+    /// What the transaction says of itself; a prescribed id is in its `tid`.
+    pub meta: TransactionMeta,
+    operations: Vec<Operation>,
+    body: StagedBody,
+    body_bytes: u64,
+}
+
+impl TransactionBuffer {
+    /// An empty transaction.
+    pub fn new(meta: TransactionMeta) -> Self {
+        Self {
+            meta,
+            operations: Vec::new(),
+            body: StagedBody::default(),
+            body_bytes: 0,
+        }
+    }
+
+    /// The operations so far, in order.
+    pub fn operations(&self) -> &[Operation] {
+        &self.operations
+    }
+
+    /// Bytes that the operations' data takes.
+    pub fn body_bytes(&self) -> u64 {
+        self.body_bytes
+    }
+
+    /// Adds a store.
+    pub fn store(&mut self, oid: Oid, serial: Tid, data: &[u8]) -> Result<(), BufferError> {
+        let data = self.put(data)?;
+        self.operations.push(Operation::Store { oid, serial, data });
+        Ok(())
+    }
+
+    /// Adds a deletion.
+    pub fn delete(&mut self, oid: Oid, serial: Tid) -> Result<(), BufferError> {
+        let data = self.put(&[])?;
+        self.operations
+            .push(Operation::Delete { oid, serial, data });
+        Ok(())
+    }
+
+    /// Adds a check that an object stays as it is.
+    pub fn check(&mut self, oid: Oid, serial: Tid) -> Result<(), BufferError> {
+        self.check_room()?;
+        self.operations.push(Operation::Check { oid, serial });
+        Ok(())
+    }
+
+    /// Adds a revision of another storage; without data the object ceases to exist.
+    pub fn restore(
+        &mut self,
+        oid: Oid,
+        serial: Tid,
+        data: Option<&[u8]>,
+        previous: Option<Tid>,
+    ) -> Result<(), BufferError> {
+        let has_data = data.is_some();
+        let data = self.put(data.unwrap_or_default())?;
+        self.operations.push(Operation::Restore {
+            oid,
+            serial,
+            data,
+            has_data,
+            previous,
+        });
+        Ok(())
+    }
+
+    /// Reads the data of an operation back.
+    pub fn data(&self, range: &Range<u64>) -> io::Result<Vec<u8>> {
+        let mut data = Vec::new();
+        self.body.read(range, &mut data)?;
+        Ok(data)
+    }
+
+    /// The records to write: all operations that change something, but those
+    /// whose numbers are in `dropped` (sorted), which conflicted and were stored anew.
+    pub fn into_staged(self, dropped: &[usize]) -> Staged {
+        let record = |(number, operation): (usize, Operation)| {
+            let (oid, data, kind) = match operation {
+                Operation::Store { oid, data, .. } => (oid, data, StagedRecordKind::Store),
+                Operation::Delete { oid, data, .. } => (oid, data, StagedRecordKind::Delete),
+                Operation::Check { .. } => return None,
+                Operation::Restore {
+                    oid,
+                    serial,
+                    data,
+                    has_data,
+                    previous,
+                } => (
+                    oid,
+                    data,
+                    StagedRecordKind::Restore {
+                        serial,
+                        has_data,
+                        previous,
+                    },
+                ),
+            };
+            let kept = dropped.binary_search(&number).is_err();
+            kept.then_some(StagedRecord { oid, data, kind })
+        };
+        let records = self
+            .operations
+            .into_iter()
+            .enumerate()
+            .filter_map(record)
+            .collect();
+        Staged {
+            meta: self.meta,
+            records,
+            body: self.body,
+        }
+    }
+
+    fn check_room(&self) -> Result<(), BufferError> {
+        if self.operations.len() < MAX_OPERATIONS {
+            Ok(())
+        } else {
+            Err(BufferError::TooManyOperations)
+        }
+    }
+
+    /// Appends a gap and `data` to the body; the place of the data.
+    fn put(&mut self, data: &[u8]) -> Result<Range<u64>, BufferError> {
+        const GAP: [u8; RECORD_GAP_BYTES] = [0; RECORD_GAP_BYTES];
+        self.check_room()?;
+        let start = self.body_bytes + RECORD_GAP_BYTES as u64;
+        let end = start + data.len() as u64;
+        if end > SPILL_BYTES
+            && let StagedBody::Memory(bytes) = &self.body
+        {
+            let file = tempfile::tempfile()?;
+            file.write_all_at(bytes, 0)?;
+            self.body = StagedBody::File(file);
+        }
+        match &mut self.body {
+            StagedBody::Memory(bytes) => {
+                bytes.extend_from_slice(&GAP);
+                bytes.extend_from_slice(data);
+            }
+            StagedBody::File(file) => put_at(file, data, start)?,
+        }
+        self.body_bytes = end;
+        Ok(start..end)
+    }
+}
+
+/// Writes data to the temporary file; the gap before it becomes a hole.
+fn put_at(file: &File, data: &[u8], start: u64) -> io::Result<()> {
+    if data.is_empty() {
+        // So that the gap exists, whatever comes after it.
+        return file.set_len(start);
+    }
+    file.write_all_at(data, start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_transaction_moves_to_a_file_and_keeps_its_data() {
+        let mut buffer = TransactionBuffer::new(TransactionMeta::default());
+        let data = vec![5_u8; 1 << 20];
+        for oid in 0..6 {
+            buffer.store(Oid::from_u64(oid), Tid::ZERO, &data).unwrap();
+            buffer.delete(Oid::from_u64(100 + oid), Tid::ZERO).unwrap();
+        }
+        buffer.check(Oid::from_u64(3), Tid::ZERO).unwrap();
+        assert!(matches!(buffer.body, StagedBody::File(_)));
+        assert_eq!(buffer.operations().len(), 13);
+        let staged = buffer.into_staged(&[0]);
+        assert_eq!(staged.records.len(), 11);
+        let mut read = Vec::new();
+        for record in staged
+            .records
+            .iter()
+            .filter(|r| r.kind == StagedRecordKind::Store)
+        {
+            staged.body.read(&record.data, &mut read).unwrap();
+            assert_eq!(read, data);
+        }
+    }
+}

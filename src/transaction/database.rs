@@ -1,0 +1,243 @@
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+
+use super::commit_log::{CommitLog, LocalLog};
+use super::committer::{Batch, Blocking, CommitRequest, Committer};
+use super::inbox::{Delivery, Finished, Inbox};
+use super::invalidation::{Invalidation, InvalidationQueue, Invalidations};
+use super::object_locks::ObjectLocks;
+use crate::stats::StorageStats;
+use crate::storage::{Result, Storage, StorageError};
+use crate::types::{Oid, Tid, TidClock};
+
+/// How a storage is served.
+#[derive(Clone, Debug)]
+pub struct DatabaseOptions {
+    /// Transactions in the invalidation queue.
+    pub invalidation_queue_size: usize,
+    /// Clients whose last transaction is younger than this are told what they
+    /// missed from the file when the queue does not reach back so far.
+    pub invalidation_age: Option<Duration>,
+    /// A client that holds locks for longer is disconnected. None: never.
+    pub transaction_timeout: Option<Duration>,
+    /// Give conflicts back to the client to resolve?
+    pub hand_back_conflicts: bool,
+    /// Take no changes from any client.
+    pub read_only: bool,
+}
+
+/// A named storage with all that serving it takes.
+#[derive(Debug)]
+pub struct Database {
+    /// The name that clients ask for.
+    pub name: String,
+    /// How it is served.
+    pub options: DatabaseOptions,
+    /// Where the objects are.
+    pub storage: Arc<dyn Storage>,
+    /// Who may commit what.
+    pub locks: ObjectLocks,
+    /// What happened so far.
+    pub stats: StorageStats,
+    committer: Committer,
+    hub: Mutex<Hub>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Who is told what.
+///
+/// Invariant: while the hub is locked, the storage's last transaction, the
+/// queue's newest entry and what was left in every inbox are the same point in
+/// the history.
+#[derive(Debug)]
+struct Hub {
+    queue: InvalidationQueue,
+    inboxes: Vec<Arc<Inbox>>,
+}
+
+impl Database {
+    /// Begins to serve `storage` under `name`; starts a thread that
+    /// [`Self::close`] ends.
+    pub fn start(
+        name: impl Into<String>,
+        storage: Arc<dyn Storage>,
+        options: DatabaseOptions,
+    ) -> Result<Arc<Self>> {
+        let log = Box::new(LocalLog(Arc::clone(&storage)));
+        Self::start_with_log(name, storage, options, log)
+    }
+
+    /// As [`Self::start`], with another way to make transactions durable.
+    pub fn start_with_log(
+        name: impl Into<String>,
+        storage: Arc<dyn Storage>,
+        options: DatabaseOptions,
+        log: Box<dyn CommitLog>,
+    ) -> Result<Arc<Self>> {
+        let last_tid = storage.last_tid();
+        let last = storage.last_invalidations(options.invalidation_queue_size)?;
+        let queue = InvalidationQueue::new(options.invalidation_queue_size, last, last_tid);
+        let database = Arc::new(Self {
+            name: name.into(),
+            options,
+            storage,
+            locks: ObjectLocks::default(),
+            stats: StorageStats::default(),
+            committer: Committer::new(log, TidClock::after(last_tid)),
+            hub: Mutex::new(Hub {
+                queue,
+                inboxes: Vec::new(),
+            }),
+            thread: Mutex::new(None),
+        });
+        let worker = Arc::clone(&database);
+        let thread = std::thread::Builder::new()
+            .name(format!("commit {}", database.name))
+            .spawn(move || worker.committer.work(&|batch| worker.complete(batch)))
+            .map_err(StorageError::io("starting the committer's thread"))?;
+        *database.thread.lock() = Some(thread);
+        Ok(database)
+    }
+
+    /// Enters a connection: from the returned transaction on its inbox gets all
+    /// that is committed, in order.
+    pub fn register(&self, inbox: &Arc<Inbox>) -> Tid {
+        let mut hub = self.hub.lock();
+        hub.inboxes.push(Arc::clone(inbox));
+        self.storage.last_tid()
+    }
+
+    /// Removes a connection.
+    pub fn unregister(&self, inbox: &Arc<Inbox>) {
+        self.hub
+            .lock()
+            .inboxes
+            .retain(|other| !Arc::ptr_eq(other, inbox));
+    }
+
+    /// Number of connections.
+    pub fn connections(&self) -> usize {
+        self.hub.lock().inboxes.len()
+    }
+
+    /// Tells every connection to close.
+    pub fn close_connections(&self, why: &'static str) {
+        for inbox in &self.hub.lock().inboxes {
+            inbox.push(Delivery::Close(why));
+        }
+    }
+
+    /// What changed after `tid`, up to `until`, which is what the asking
+    /// connection was told last. None: the client has to verify its whole
+    /// cache. Can read much of the file where `invalidation_age` is set.
+    pub fn invalidations_since(&self, tid: Tid, until: Tid) -> Result<Option<Invalidations>> {
+        let known_from = {
+            let hub = self.hub.lock();
+            if let Some(answer) = hub.queue.since(tid, until) {
+                return Ok(Some(answer));
+            }
+            hub.queue.known_from()
+        };
+        let now = Tid::from_time(SystemTime::now()).to_time_since_epoch();
+        let age = now.saturating_sub(tid.to_time_since_epoch());
+        match self.options.invalidation_age {
+            Some(limit) if age < limit => self.invalidations_from_storage(tid, until).map(Some),
+            _ => {
+                tracing::info!(
+                    "storage {}: a client's last transaction {tid} is older than the invalidation \
+                     queue, which begins at {known_from}; the client drops its cache \
+                     (a larger invalidation-queue-size or an invalidation-age avoids that)",
+                    self.name
+                );
+                Ok(None)
+            }
+        }
+    }
+
+    fn invalidations_from_storage(&self, tid: Tid, until: Tid) -> Result<Invalidations> {
+        let mut oids = std::collections::HashSet::new();
+        let mut transactions = self.storage.iterate(Some(tid.next()), Some(until))?;
+        while transactions.next_transaction()?.is_some() {
+            let mut records = transactions.records()?;
+            while let Some(record) = records.next_record()? {
+                oids.insert(record.oid);
+            }
+        }
+        Ok(Invalidations {
+            tid: until,
+            oids: oids.into_iter().collect(),
+        })
+    }
+
+    /// Commits a voted transaction. The reply comes through the origin's inbox,
+    /// in its place among the invalidations; possibly before this returns.
+    pub fn finish(self: &Arc<Self>, request: CommitRequest, blocking: &dyn Blocking) {
+        self.committer
+            .submit(request, blocking, &|batch| self.complete(batch));
+    }
+
+    /// Publishes a durable batch, tells everybody, and releases its locks.
+    fn complete(&self, batch: Batch) {
+        match &batch.failure {
+            None => self.publish(&batch),
+            Some(cause) => {
+                for (_, origin) in &batch.origins {
+                    origin.push(Delivery::Finished(Err(Arc::clone(cause))));
+                }
+            }
+        }
+        for (ticket, _) in batch.origins {
+            self.locks.release(ticket);
+        }
+    }
+
+    fn publish(&self, batch: &Batch) {
+        let invalidations: Vec<_> = batch
+            .committing
+            .iter()
+            .map(|committing| {
+                let oids: Vec<Oid> = committing.staged.records.iter().map(|r| r.oid).collect();
+                Arc::new(Invalidation::new(committing.tid, oids))
+            })
+            .collect();
+        let mut hub = self.hub.lock();
+        // First the index, then the invalidations: a load that still saw the
+        // old state is answered before the invalidation is queued.
+        self.storage.publish(&batch.committing);
+        let object_count = self.storage.object_count();
+        let size_bytes = self.storage.size_bytes();
+        for invalidation in &invalidations {
+            hub.queue.push(Arc::clone(invalidation));
+            self.stats.commits.increment();
+        }
+        for inbox in &hub.inboxes {
+            let delivery = |(invalidation, (_, origin)): (&Arc<Invalidation>, &(_, Arc<Inbox>))| {
+                if Arc::ptr_eq(origin, inbox) {
+                    let tid = invalidation.tid;
+                    Delivery::Finished(Ok(Finished {
+                        tid,
+                        object_count,
+                        size_bytes,
+                    }))
+                } else {
+                    Delivery::Invalidation(Arc::clone(invalidation))
+                }
+            };
+            inbox.push_all(invalidations.iter().zip(&batch.origins).map(delivery));
+        }
+    }
+
+    /// Ends the committer and closes the storage. Call it when no connection is left.
+    pub fn close(&self) -> Result<()> {
+        self.committer.close();
+        if let Some(thread) = self.thread.lock().take()
+            && thread.join().is_err()
+        {
+            tracing::error!("storage {}: the committer's thread panicked", self.name);
+        }
+        self.storage.close()
+    }
+}

@@ -1,0 +1,211 @@
+use std::collections::BTreeMap;
+use std::io;
+
+use thiserror::Error;
+
+use super::buffer::{Operation, TransactionBuffer};
+use super::object_locks::LockRequest;
+use crate::disk::Access;
+use crate::storage::{Reservation, Staged, Storage, StorageError};
+use crate::types::{Oid, Tid};
+
+/// A transaction that nothing known now can keep from finishing.
+#[derive(Debug)]
+pub struct Voted {
+    /// What is to be written.
+    pub staged: Staged,
+    /// The disk space for it.
+    pub reservation: Box<dyn Reservation>,
+}
+
+/// An object that was changed by somebody else since the client read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The object.
+    pub oid: Oid,
+    /// Its newest serial.
+    pub committed: Tid,
+    /// The serial that the client read.
+    pub read: Tid,
+    /// What the client wanted to store; None for a deletion.
+    pub data: Option<Vec<u8>>,
+}
+
+/// How a vote went.
+#[derive(Debug)]
+pub enum VoteOutcome {
+    /// It can be finished.
+    Voted(Voted),
+    /// The client is to resolve these, store the results and vote again.
+    Conflicts(TransactionBuffer, Vec<Conflict>),
+}
+
+/// Why a vote failed. The transaction is over.
+#[derive(Debug, Error)]
+pub enum VoteError {
+    /// An object was changed meanwhile.
+    #[error("conflict on {}: read at {}, now {}", .0.oid, .0.read, .0.committed)]
+    Conflict(Conflict),
+    /// An object that had to stay was changed.
+    #[error("{oid} had to stay at {read} and is at {committed}")]
+    ReadConflict {
+        /// The object.
+        oid: Oid,
+        /// Its newest serial.
+        committed: Tid,
+        /// The serial that the client read.
+        read: Tid,
+    },
+    /// The storage refuses.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The transaction's temporary file cannot be read.
+    #[error("reading a large transaction's temporary file: {0}")]
+    Spill(#[from] io::Error),
+}
+
+impl TransactionBuffer {
+    /// The locks that the transaction needs from its vote to its end.
+    pub fn locks(&self) -> LockRequest {
+        if self.meta.tid.is_some() {
+            return LockRequest::Everything;
+        }
+        let mut changed = Vec::new();
+        let mut checked = Vec::new();
+        for operation in self.operations() {
+            match operation {
+                Operation::Store { oid, .. }
+                | Operation::Delete { oid, .. }
+                | Operation::Restore { oid, .. } => changed.push(*oid),
+                Operation::Check { oid, .. } => checked.push(*oid),
+            }
+        }
+        LockRequest::Objects { changed, checked }
+    }
+}
+
+/// What the serials say, before anything is decided.
+#[derive(Debug, Default)]
+struct Checked {
+    /// Numbers of the operations that conflict, in order.
+    conflicting: Vec<usize>,
+    /// The objects whose last store conflicts.
+    conflicts: BTreeMap<Oid, usize>,
+}
+
+/// Checks a transaction whose locks are held against the storage.
+///
+/// With `hand_back`, conflicting stores go back to the client to be resolved;
+/// without, the first one is an error. With [`Access::Cached`] the buffer comes
+/// back in the error when a read would wait.
+pub fn vote(
+    storage: &dyn Storage,
+    buffer: TransactionBuffer,
+    hand_back: bool,
+    access: Access,
+) -> Result<VoteOutcome, (Option<TransactionBuffer>, VoteError)> {
+    let checked = match check(storage, &buffer, hand_back, access) {
+        Ok(checked) => checked,
+        Err(error @ VoteError::Storage(StorageError::WouldBlock)) => {
+            return Err((Some(buffer), error));
+        }
+        Err(error) => return Err((None, error)),
+    };
+    if !checked.conflicts.is_empty() {
+        let conflicts = checked.conflicts.values().filter_map(|&number| {
+            buffer
+                .operations()
+                .get(number)
+                .map(|operation| conflict(storage, &buffer, operation))
+        });
+        let conflicts: Result<Vec<_>, _> = conflicts.collect();
+        return match conflicts {
+            Ok(conflicts) => Ok(VoteOutcome::Conflicts(buffer, conflicts)),
+            Err(error) => Err((None, error)),
+        };
+    }
+    let staged = buffer.into_staged(&checked.conflicting);
+    match storage.prepare(&staged) {
+        Ok(reservation) => Ok(VoteOutcome::Voted(Voted {
+            staged,
+            reservation,
+        })),
+        Err(error) => Err((None, error.into())),
+    }
+}
+
+fn check(
+    storage: &dyn Storage,
+    buffer: &TransactionBuffer,
+    hand_back: bool,
+    access: Access,
+) -> Result<Checked, VoteError> {
+    if let Some(tid) = buffer.meta.tid {
+        let last = storage.last_tid();
+        if tid <= last {
+            return Err(StorageError::TidNotLater { tid, last }.into());
+        }
+    }
+    let mut checked = Checked::default();
+    for (number, operation) in buffer.operations().iter().enumerate() {
+        match *operation {
+            Operation::Store { oid, serial, .. } => {
+                let current = storage.current_serial(oid, access)?;
+                if current.is_none_or(|current| current.serial == serial) {
+                    checked.conflicts.remove(&oid);
+                } else if hand_back {
+                    checked.conflicting.push(number);
+                    checked.conflicts.insert(oid, number);
+                } else {
+                    return Err(VoteError::Conflict(conflict(storage, buffer, operation)?));
+                }
+            }
+            Operation::Delete { oid, serial, .. } => {
+                let current = storage.current_serial(oid, access)?;
+                let current = current.ok_or_else(|| StorageError::no_such_object(oid))?;
+                if current.serial != serial {
+                    return Err(VoteError::Conflict(conflict(storage, buffer, operation)?));
+                }
+            }
+            Operation::Check { oid, serial } => {
+                let current = storage
+                    .current_serial(oid, access)?
+                    .filter(|current| current.exists);
+                let committed = current
+                    .ok_or_else(|| StorageError::no_such_object(oid))?
+                    .serial;
+                if committed != serial {
+                    return Err(VoteError::ReadConflict {
+                        oid,
+                        committed,
+                        read: serial,
+                    });
+                }
+            }
+            Operation::Restore { .. } => {}
+        }
+    }
+    Ok(checked)
+}
+
+fn conflict(
+    storage: &dyn Storage,
+    buffer: &TransactionBuffer,
+    operation: &Operation,
+) -> Result<Conflict, VoteError> {
+    let (oid, read, data) = match operation {
+        Operation::Store { oid, serial, data } => (*oid, *serial, Some(buffer.data(data)?)),
+        Operation::Delete { oid, serial, .. }
+        | Operation::Check { oid, serial }
+        | Operation::Restore { oid, serial, .. } => (*oid, *serial, None),
+    };
+    // Read already by the check, so this does not wait.
+    let current = storage.current_serial(oid, Access::Wait)?;
+    let committed = current.map(|current| current.serial).unwrap_or_default();
+    Ok(Conflict {
+        oid,
+        committed,
+        read,
+        data,
+    })
+}

@@ -1,0 +1,82 @@
+/// How messages are written on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// Pickle protocol 3: `Z5`.
+    Pickle,
+    /// MessagePack: `M5`.
+    Msgpack,
+}
+
+impl Format {
+    /// What the server says first, and a client repeats to agree.
+    pub const fn greeting(self) -> &'static [u8] {
+        match self {
+            Self::Pickle => b"Z5",
+            Self::Msgpack => b"M5",
+        }
+    }
+}
+
+/// The first frame of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientHello {
+    /// A ZEO client, and the format that it will write.
+    Speak(Format),
+    /// A monitor that asks for the status as JSON and nothing else.
+    Ruok,
+}
+
+/// A first frame that names no protocol of ours.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the client asks for the protocol \"{protocol}\", which is not served")]
+pub struct HandshakeError {
+    /// What the client sent, escaped and shortened.
+    pub protocol: String,
+}
+
+/// So much of an unknown protocol's name is shown.
+const SHOWN_BYTES: usize = 40;
+
+impl ClientHello {
+    /// Reads the payload of a client's first frame.
+    pub fn parse(payload: &[u8]) -> Result<Self, HandshakeError> {
+        match payload {
+            b"Z5" => Ok(Self::Speak(Format::Pickle)),
+            b"M5" => Ok(Self::Speak(Format::Msgpack)),
+            b"ruok" => Ok(Self::Ruok),
+            _ => {
+                let start = payload.get(..SHOWN_BYTES);
+                let mut protocol = start.unwrap_or(payload).escape_ascii().to_string();
+                if start.is_some_and(|start| start.len() < payload.len()) {
+                    protocol.push_str("...");
+                }
+                Err(HandshakeError { protocol })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_both_formats_and_the_monitor() {
+        for format in [Format::Pickle, Format::Msgpack] {
+            assert_eq!(
+                ClientHello::parse(format.greeting()),
+                Ok(ClientHello::Speak(format))
+            );
+        }
+        assert_eq!(ClientHello::parse(b"ruok"), Ok(ClientHello::Ruok));
+    }
+
+    #[test]
+    fn names_a_foreign_protocol_shortened() {
+        let error = ClientHello::parse(b"Z4").unwrap_err();
+        assert_eq!(error.protocol, "Z4");
+        let error = ClientHello::parse(&[0xff; 4000]).unwrap_err();
+        assert!(error.protocol.len() < 200 && error.protocol.ends_with("..."));
+        assert!(ClientHello::parse(b"").is_err());
+    }
+}
