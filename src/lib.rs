@@ -11,6 +11,7 @@
 
 pub mod config;
 pub mod disk;
+pub mod session;
 pub mod stats;
 pub mod storage;
 pub mod transaction;

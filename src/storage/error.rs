@@ -55,6 +55,12 @@ pub enum StorageError {
         /// The operation's protocol name.
         operation: &'static str,
     },
+    /// A record without data; on disk it would mean that the object was deleted.
+    #[error("the record of {oid} is empty")]
+    EmptyRecord {
+        /// The object.
+        oid: Oid,
+    },
     /// The prescribed transaction id does not come after the last one.
     #[error("transaction id {tid} does not come after the last transaction {last}")]
     TidNotLater {

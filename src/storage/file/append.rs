@@ -53,7 +53,7 @@ pub fn transaction_bytes(staged: &Staged) -> u64 {
     super::format::TRANSACTION_HEADER_BYTES as u64 + texts as u64 + records + NUMBER_BYTES as u64
 }
 
-/// Refuses what the format cannot hold, in ZODB's words.
+/// Refuses what the format cannot hold, where ZODB has words for it in those.
 pub fn check_lengths(staged: &Staged) -> Result<()> {
     let meta = &staged.meta;
     for (text, what) in [
@@ -65,7 +65,12 @@ pub fn check_lengths(staged: &Staged) -> Result<()> {
             return Err(StorageError::MetadataTooLong { what });
         }
     }
-    Ok(())
+    let is_empty =
+        |record: &&StagedRecord| record.kind == StagedRecordKind::Store && record.data.is_empty();
+    match staged.records.iter().find(is_empty) {
+        Some(record) => Err(StorageError::EmptyRecord { oid: record.oid }),
+        None => Ok(()),
+    }
 }
 
 impl Layout {

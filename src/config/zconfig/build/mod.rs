@@ -1,0 +1,51 @@
+//! Checked sections to the typed configuration, with defaults and with the
+//! rules that concern several keys at once.
+
+mod eventlog;
+mod read;
+mod storage;
+mod zeo;
+
+use std::path::Path;
+
+use super::Context;
+use super::check::Checked;
+use super::schema::Role;
+use crate::config::{Config, ConfigError, Fault, Overrides};
+
+/// The configuration that a whole file says. Where `overrides` replaces the
+/// storages, their names in the file are free.
+pub fn config(
+    file: &Checked,
+    source: &Path,
+    overrides: &Overrides,
+    context: &Context<'_>,
+) -> Result<Config, ConfigError> {
+    let mut children = file.children.iter();
+    let zeo = children
+        .find(|child| child.kind.role == Role::Zeo)
+        .ok_or_else(|| contradiction(file, "there is no <zeo>"))?;
+    let zeo = zeo::zeo(zeo, context)?;
+    let storages = storage::named_storages(file, !overrides.files.is_empty(), context)?;
+    let mut children = file.children.iter();
+    let eventlog = children
+        .find(|child| child.kind.role == Role::EventLog)
+        .map(|section| eventlog::eventlog(section, context))
+        .transpose()?;
+    Ok(Config {
+        source: source.to_owned(),
+        zeo,
+        storages,
+        eventlog,
+        warnings: Vec::new(),
+    })
+}
+
+/// An error about several keys of a section.
+fn contradiction(section: &Checked, message: impl Into<String>) -> ConfigError {
+    let fault = Fault::Contradiction {
+        section: section.title(),
+        message: message.into(),
+    };
+    ConfigError::new(&section.location, fault)
+}

@@ -1,0 +1,104 @@
+//! What others left for a client: invalidations, the end of its own commit,
+//! granted locks.
+
+use super::{Outbox, Outcome, Session};
+use crate::transaction::{Blocking, Delivery, InboxState};
+use crate::wire::{Exception, MessageId, Reply, ServerCall};
+
+impl Session {
+    /// Puts everything that waits in the inbox into `out`, in order. An error
+    /// says why the connection is to be closed.
+    pub fn deliver(&mut self, out: &mut Outbox, blocking: &dyn Blocking) -> Result<(), String> {
+        while self.inbox.is_filled() {
+            let mut deliveries = Vec::new();
+            let state = self.inbox.drain(|delivery| deliveries.push(delivery));
+            for delivery in deliveries {
+                self.deliver_one(delivery, out, blocking)?;
+            }
+            if state == InboxState::Overflowed {
+                return Err("the client does not read what it is sent".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn deliver_one(
+        &mut self,
+        delivery: Delivery,
+        out: &mut Outbox,
+        blocking: &dyn Blocking,
+    ) -> Result<(), String> {
+        let Some(registered) = &mut self.registered else {
+            return Ok(());
+        };
+        match delivery {
+            Delivery::Invalidation(invalidation) => {
+                debug_assert!(
+                    invalidation.tid > registered.seen,
+                    "invalidations come in order"
+                );
+                out.invalidation(&invalidation);
+                registered.seen = invalidation.tid;
+            }
+            Delivery::Finished(Ok(finished)) => {
+                debug_assert!(finished.tid > registered.seen, "commits come in order");
+                registered.seen = finished.tid;
+                let (length, size) = (finished.object_count, finished.size_bytes);
+                if let Some(id) = registered.finished() {
+                    out.call(&ServerCall::Info { length, size });
+                    out.reply(&id, &Reply::Tid(finished.tid));
+                }
+            }
+            Delivery::Finished(Err(cause)) => {
+                let exception = Exception::StorageSystemError {
+                    message: cause.to_string(),
+                };
+                if let Some(id) = registered.finished() {
+                    out.error(&id, &exception);
+                }
+            }
+            Delivery::LocksGranted(ticket) => {
+                let granted = registered.locks_granted(ticket, &self.label, blocking);
+                if let Some((id, outcome)) = granted {
+                    put(out, &id, false, outcome)?;
+                }
+            }
+            Delivery::Info {
+                object_count: length,
+                size_bytes: size,
+            } => {
+                out.call(&ServerCall::Info { length, size });
+            }
+            Delivery::Close(why) => return Err(why.to_owned()),
+        }
+        Ok(())
+    }
+}
+
+/// Puts the outcome of request `id` into `out`. An error says why the
+/// connection is to be closed.
+pub fn put(
+    out: &mut Outbox,
+    id: &MessageId<'_>,
+    one_way: bool,
+    outcome: Outcome<'_>,
+) -> Result<(), String> {
+    match outcome {
+        Outcome::Reply(reply) => {
+            if !one_way {
+                out.reply(id, &reply);
+            }
+            Ok(())
+        }
+        // There is no way to tell the client; it finds out by the closed connection.
+        Outcome::Error(exception) if one_way => {
+            Err(format!("a one-way request failed: {exception}"))
+        }
+        Outcome::Error(exception) => {
+            out.error(id, &exception);
+            Ok(())
+        }
+        Outcome::Later => Ok(()),
+        Outcome::Close(why) => Err(why),
+    }
+}

@@ -1,0 +1,89 @@
+//! The storage's errors in the words of the protocol.
+
+use super::Outcome;
+use crate::storage::StorageError;
+use crate::transaction::{Conflict, VoteError};
+use crate::wire::{self, Exception};
+
+impl From<StorageError> for Exception {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::NoSuchObject { oid, serial } => Self::PosKeyError { oid, serial },
+            StorageError::ReadOnly => Self::ReadOnly,
+            StorageError::QuotaExceeded => Self::FileStorageQuotaError {
+                message: error.to_string(),
+            },
+            StorageError::MetadataTooLong { what } => Self::FileStorageError {
+                message: what.to_owned(),
+            },
+            StorageError::Unsupported { .. } => Self::Unsupported {
+                message: error.to_string(),
+            },
+            StorageError::TidNotLater { .. } | StorageError::EmptyRecord { .. } => {
+                Self::StorageTransactionError {
+                    message: error.to_string(),
+                }
+            }
+            StorageError::WouldBlock
+            | StorageError::WritingStopped { .. }
+            | StorageError::NoSpace { .. }
+            | StorageError::Corrupt { .. }
+            | StorageError::CannotOpen { .. }
+            | StorageError::Io { .. } => {
+                tracing::error!("a request failed: {error}");
+                Self::StorageSystemError {
+                    message: error.to_string(),
+                }
+            }
+        }
+    }
+}
+
+impl From<VoteError> for Exception {
+    fn from(error: VoteError) -> Self {
+        match error {
+            VoteError::Conflict(Conflict {
+                oid,
+                committed,
+                read,
+                data,
+            }) => Self::ConflictError {
+                oid: Some(oid),
+                committed,
+                read,
+                class_name: data.as_deref().and_then(wire::class_name),
+            },
+            VoteError::ReadConflict {
+                oid,
+                committed,
+                read,
+            } => Self::ReadConflictError {
+                oid: Some(oid),
+                committed,
+                read,
+                class_name: None,
+            },
+            VoteError::Storage(error) => error.into(),
+            VoteError::Spill(error) => {
+                tracing::error!("a vote failed: {error}");
+                Self::StorageSystemError {
+                    message: error.to_string(),
+                }
+            }
+        }
+    }
+}
+
+/// The answer to what this server does not do.
+pub fn not_served(method: &'static str) -> Outcome<'static> {
+    Outcome::Error(Exception::Unsupported {
+        message: format!("this server does not offer {method}"),
+    })
+}
+
+/// The answer where the work for a request was never run.
+pub fn not_run() -> Exception {
+    Exception::StorageSystemError {
+        message: "the request could not be run".to_owned(),
+    }
+}

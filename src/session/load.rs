@@ -1,0 +1,175 @@
+//! Reading objects, and new object ids.
+
+use super::register::{dict, number};
+use super::{Outcome, Registered, errors, waiting};
+use crate::disk::Access;
+use crate::storage::{HistoryEntry, StorageError};
+use crate::transaction::Blocking;
+use crate::types::{Oid, Tid};
+use crate::wire::{self, Exception, Reply, Value};
+
+/// A client gets so many oids at once at most.
+const MAX_NEW_OIDS: u64 = 100;
+
+impl Registered {
+    /// The revision of an object that was current just before `tid`.
+    pub(super) fn load_before<'s>(
+        &self,
+        oid: Oid,
+        tid: Tid,
+        buffer: &'s mut Vec<u8>,
+        blocking: &dyn Blocking,
+    ) -> Outcome<'s> {
+        self.database.stats.loads.increment();
+        let storage = &self.database.storage;
+        let revision = match storage.load_before(oid, tid, Access::Cached, buffer) {
+            Err(StorageError::WouldBlock) => {
+                let again = || storage.load_before(oid, tid, Access::Wait, buffer);
+                waiting(blocking, again).unwrap_or(Err(StorageError::WouldBlock))
+            }
+            result => result,
+        };
+        match revision {
+            Ok(Some(revision)) => Outcome::Reply(Reply::Loaded {
+                data: buffer.get(revision.data).unwrap_or_default(),
+                serial: revision.serial,
+                end: revision.end,
+            }),
+            Ok(None) => Outcome::DONE,
+            Err(error) => error.into(),
+        }
+    }
+
+    /// The data of one revision.
+    pub(super) fn load_serial<'s>(
+        &self,
+        oid: Oid,
+        serial: Tid,
+        buffer: &'s mut Vec<u8>,
+        blocking: &dyn Blocking,
+    ) -> Outcome<'s> {
+        let storage = &self.database.storage;
+        match waiting(blocking, || storage.load_serial(oid, serial, Access::Wait)) {
+            Some(Ok(data)) => {
+                *buffer = data;
+                Outcome::Reply(Reply::Data(buffer))
+            }
+            Some(Err(error)) => error.into(),
+            None => errors::not_run().into(),
+        }
+    }
+
+    /// The newest serial of an object that exists.
+    pub(super) fn get_tid(&self, oid: Oid, blocking: &dyn Blocking) -> Outcome<'_> {
+        let storage = &self.database.storage;
+        let current = match storage.current_serial(oid, Access::Cached) {
+            Err(StorageError::WouldBlock) => {
+                waiting(blocking, || storage.current_serial(oid, Access::Wait))
+                    .unwrap_or(Err(StorageError::WouldBlock))
+            }
+            result => result,
+        };
+        match current {
+            Ok(Some(current)) if current.exists => Outcome::Reply(Reply::Tid(current.serial)),
+            Ok(_) => StorageError::no_such_object(oid).into(),
+            Err(error) => error.into(),
+        }
+    }
+
+    /// The newest `size` revisions of an object, newest first.
+    pub(super) fn history(&self, oid: Oid, size: u64, blocking: &dyn Blocking) -> Outcome<'_> {
+        let storage = &self.database.storage;
+        let with_extension_key = !storage.description().supports_undo;
+        match waiting(blocking, || storage.history(oid, size)) {
+            Some(Ok(entries)) => {
+                let lines = entries
+                    .into_iter()
+                    .map(|entry| history_line(entry, with_extension_key));
+                Outcome::Reply(Reply::Value(Value::List(lines.collect())))
+            }
+            Some(Err(error)) => error.into(),
+            None => errors::not_run().into(),
+        }
+    }
+
+    /// The first object at or after `next`, and where to go on.
+    pub(super) fn record_iternext(
+        &self,
+        next: Option<Oid>,
+        blocking: &dyn Blocking,
+    ) -> Outcome<'_> {
+        let storage = &self.database.storage;
+        match waiting(blocking, || storage.next_record(next)) {
+            Some(Ok(Some(record))) => Outcome::Reply(Reply::Value(Value::Tuple(vec![
+                Value::Bytes(record.oid.0.to_vec().into()),
+                Value::Bytes(record.serial.0.to_vec().into()),
+                Value::Bytes(record.data.into()),
+                record
+                    .next
+                    .map_or(Value::None, |oid| Value::Bytes(oid.0.to_vec().into())),
+            ]))),
+            Some(Ok(None)) => Outcome::Error(Exception::ValueError("empty tree".to_owned())),
+            Some(Err(error)) => error.into(),
+            None => errors::not_run().into(),
+        }
+    }
+
+    /// Some oids that nobody ever had.
+    pub(super) fn new_oids(&self, count: u64, blocking: &dyn Blocking) -> Outcome<'_> {
+        if self.read_only {
+            return Outcome::Error(Exception::ReadOnly);
+        }
+        let count = usize::try_from(count.clamp(1, MAX_NEW_OIDS)).unwrap_or(1);
+        match waiting(blocking, || self.database.storage.new_oids(count)) {
+            Some(Ok(oids)) => {
+                let oids = oids.iter().map(|oid| Value::Bytes(oid.0.to_vec().into()));
+                Outcome::Reply(Reply::Value(Value::List(oids.collect())))
+            }
+            Some(Err(error)) => error.into(),
+            None => errors::not_run().into(),
+        }
+    }
+
+    /// One oid that nobody ever had.
+    pub(super) fn new_oid(&self, blocking: &dyn Blocking) -> Outcome<'_> {
+        if self.read_only {
+            return Outcome::Error(Exception::ReadOnly);
+        }
+        match waiting(blocking, || self.database.storage.new_oids(1)) {
+            Some(Ok(oids)) => match oids.first() {
+                Some(&oid) => Outcome::Reply(Reply::Oid(oid)),
+                None => errors::not_run().into(),
+            },
+            Some(Err(error)) => error.into(),
+            None => errors::not_run().into(),
+        }
+    }
+}
+
+/// What ZODB's `history` says of a revision: the transaction's extension with
+/// some keys of its own. MappingStorage adds two more.
+fn history_line(entry: HistoryEntry, with_extension_key: bool) -> Value<'static> {
+    let tid = || Value::Bytes(entry.tid.0.to_vec().into());
+    let extension = wire::read_dict_lenient(&entry.meta.extension).into_owned();
+    let mut own = vec![
+        ("time", Value::Float(entry.tid.to_unix_seconds())),
+        ("user_name", Value::Bytes(entry.meta.user.into())),
+        ("description", Value::Bytes(entry.meta.description.into())),
+        ("tid", tid()),
+        ("size", number(entry.size_bytes)),
+    ];
+    if with_extension_key {
+        own.push(("serial", tid()));
+        own.push(("extension", extension));
+        return dict(own);
+    }
+    let own_keys: Vec<_> = own.iter().map(|&(key, _)| key).collect();
+    let Value::Dict(mut items) = dict(own) else {
+        return Value::None;
+    };
+    if let Value::Dict(extra) = extension {
+        let is_own = |key: &Value<'_>| key.as_str().is_some_and(|key| own_keys.contains(&key));
+        items.extend(extra.into_iter().filter(|(key, _)| !is_own(key)));
+    }
+    Value::Dict(items)
+}

@@ -1,0 +1,268 @@
+//! One client's conversation, without I/O: requests in, outcomes out.
+//!
+//! A [`Session`] is a state machine that tests drive without a socket. It is
+//! owned by one task, so a client's requests are handled in order.
+//!
+//! Ordering (the invariants that keep clients' caches right): before each
+//! request the connection hands the session everything that waits in its inbox
+//! ([`Session::deliver`]), and what a request answers is put out before anything
+//! that comes into the inbox later. `seen` is the last transaction that the
+//! client was told of; `lastTransaction` and `getInvalidations` answer from there.
+
+mod deliver;
+mod errors;
+mod info;
+mod iterate;
+mod load;
+mod outbox;
+mod register;
+mod store;
+mod tpc;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use deliver::put;
+pub use info::{Databases, ruok};
+pub use outbox::Outbox;
+
+use crate::transaction::{Blocking, Database, Inbox};
+use crate::types::Tid;
+use crate::wire::{Exception, MessageId, Reply, Request};
+use iterate::Iterators;
+use tpc::ClientTransaction;
+
+/// What a request leads to.
+#[derive(Debug)]
+pub enum Outcome<'s> {
+    /// An answer.
+    Reply(Reply<'s>),
+    /// An error as answer. A one-way request cannot be told, so its connection is closed.
+    Error(Exception),
+    /// The answer comes with a later delivery.
+    Later,
+    /// The connection is to be closed, for this reason.
+    Close(String),
+}
+
+impl Outcome<'_> {
+    /// The answer None.
+    const DONE: Self = Self::Reply(Reply::Nothing);
+}
+
+impl<E: Into<Exception>> From<E> for Outcome<'_> {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+/// One client's conversation.
+#[derive(Debug)]
+pub struct Session {
+    databases: Arc<Databases>,
+    /// The client in the log: its label if it gave one, and its address.
+    label: String,
+    address: String,
+    inbox: Arc<Inbox>,
+    registered: Option<Registered>,
+    /// Records are read into this; it keeps its size from load to load.
+    buffer: Vec<u8>,
+}
+
+/// What there is once the client has chosen a storage.
+#[derive(Debug)]
+struct Registered {
+    database: Arc<Database>,
+    read_only: bool,
+    /// The last transaction that the client was told of.
+    seen: Tid,
+    transaction: Option<ClientTransaction>,
+    iterators: Iterators,
+}
+
+impl Session {
+    /// A conversation with a client at `address` that has said nothing yet.
+    pub fn new(databases: Arc<Databases>, address: impl Into<String>) -> Self {
+        let address = address.into();
+        Self {
+            databases,
+            label: address.clone(),
+            address,
+            inbox: Arc::default(),
+            registered: None,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Where others leave messages for this client.
+    pub fn inbox(&self) -> &Arc<Inbox> {
+        &self.inbox
+    }
+
+    /// The client's name in the log.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Handles one request. `id` names it in a reply that comes later.
+    pub fn handle(
+        &mut self,
+        id: &MessageId<'_>,
+        request: Request<'_>,
+        blocking: &dyn Blocking,
+    ) -> Outcome<'_> {
+        if let Request::Register { storage, read_only } = request {
+            return self.register(&storage, read_only);
+        }
+        let Some(registered) = &mut self.registered else {
+            return Outcome::Close(format!("{} before register", request.method()));
+        };
+        match request {
+            Request::LoadBefore { oid, tid } => {
+                registered.load_before(oid, tid, &mut self.buffer, blocking)
+            }
+            Request::Store {
+                oid,
+                serial,
+                data,
+                transaction,
+            } => registered.store(&transaction, oid, serial, &data),
+            Request::Vote { transaction } => {
+                registered.vote(&transaction, id, &self.inbox, &self.label, blocking)
+            }
+            Request::TpcFinish { transaction } => {
+                registered.tpc_finish(&transaction, id, &self.inbox, blocking)
+            }
+            Request::SetClientLabel { label } => {
+                self.label = format!("{label} {}", self.address);
+                Outcome::DONE
+            }
+            other => registered.handle_other(other, &mut self.buffer, blocking),
+        }
+    }
+
+    /// The client is gone, or is to go: releases all that it held.
+    pub fn disconnect(&mut self) {
+        let Some(mut registered) = self.registered.take() else {
+            return;
+        };
+        registered.database.unregister(&self.inbox);
+        registered.abandon_transaction(&self.label);
+    }
+
+    /// When the client will have held its locks for too long.
+    pub fn deadline(&self) -> Option<Instant> {
+        let registered = self.registered.as_ref()?;
+        let timeout = registered.database.options.transaction_timeout?;
+        registered
+            .transaction
+            .as_ref()?
+            .locked_since()
+            .map(|since| since + timeout)
+    }
+
+    /// How long a client may hold its locks.
+    pub fn transaction_timeout(&self) -> Option<Duration> {
+        self.registered
+            .as_ref()?
+            .database
+            .options
+            .transaction_timeout
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.disconnect();
+    }
+}
+
+impl Registered {
+    fn handle_other<'s>(
+        &'s mut self,
+        request: Request<'_>,
+        buffer: &'s mut Vec<u8>,
+        blocking: &dyn Blocking,
+    ) -> Outcome<'s> {
+        match request {
+            Request::GetInfo => self.get_info(),
+            Request::LastTransaction => Outcome::Reply(Reply::Tid(self.seen)),
+            Request::GetInvalidations { tid } => self.get_invalidations(tid, blocking),
+            Request::NewOids { count } => self.new_oids(count, blocking),
+            Request::NewOid => self.new_oid(blocking),
+            Request::LoadSerial { oid, serial } => self.load_serial(oid, serial, buffer, blocking),
+            Request::GetTid { oid } => self.get_tid(oid, blocking),
+            Request::History { oid, size } => self.history(oid, size, blocking),
+            Request::RecordIternext { next } => self.record_iternext(next, blocking),
+            Request::TpcBegin {
+                transaction,
+                user,
+                description,
+                extension,
+                tid,
+                status,
+            } => {
+                let meta = crate::types::TransactionMeta {
+                    tid,
+                    status,
+                    user: user.into_owned(),
+                    description: description.into_owned(),
+                    extension,
+                };
+                self.tpc_begin(transaction, meta)
+            }
+            Request::Restore {
+                oid,
+                serial,
+                data,
+                previous,
+                transaction,
+            } => self.restore(&transaction, oid, serial, data.as_deref(), previous),
+            Request::DeleteObject {
+                oid,
+                serial,
+                transaction,
+            } => self.delete_object(&transaction, oid, serial),
+            Request::CheckCurrentSerial {
+                oid,
+                serial,
+                transaction,
+            } => self.check_current_serial(&transaction, oid, serial),
+            Request::TpcAbort { transaction } => self.tpc_abort(&transaction),
+            Request::IteratorStart { start, stop } => self.iterator_start(start, stop, blocking),
+            Request::IteratorNext { iterator } => self.iterator_next(iterator, blocking),
+            Request::IteratorRecordStart { iterator, tid } => {
+                self.iterator_record_start(iterator, tid)
+            }
+            Request::IteratorRecordNext { iterator } => {
+                self.iterator_record_next(iterator, blocking)
+            }
+            Request::IteratorGc { iterators } => self.iterator_gc(&iterators),
+            Request::ServerStatus => self.server_status(),
+            Request::Ping => Outcome::DONE,
+            // Handled by the session itself.
+            Request::Register { .. }
+            | Request::LoadBefore { .. }
+            | Request::Store { .. }
+            | Request::Vote { .. }
+            | Request::TpcFinish { .. }
+            | Request::SetClientLabel { .. } => Outcome::DONE,
+            undo_pack_blob => errors::not_served(undo_pack_blob.method()),
+        }
+    }
+}
+
+/// Runs `work` where it may wait, and brings its result back.
+fn waiting<R>(blocking: &dyn Blocking, work: impl FnOnce() -> R) -> Option<R> {
+    let mut work = Some(work);
+    let mut result = None;
+    blocking.run(&mut || result = work.take().map(|work| work()));
+    result
+}
+
+/// A map from storage names to what serves them.
+pub type DatabaseMap = BTreeMap<String, Arc<Database>>;
+
+#[cfg(test)]
+mod tests;

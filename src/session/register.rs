@@ -1,0 +1,115 @@
+//! `register`, `get_info`, and bringing a cache up to date.
+
+use std::sync::Arc;
+
+use super::{Outcome, Registered, Session, errors, waiting};
+use crate::transaction::Blocking;
+use crate::types::Tid;
+use crate::wire::{Exception, Reply, Value};
+
+impl Session {
+    /// Chooses a storage. From the transaction that the reply names on, the
+    /// client is told of everything.
+    pub(super) fn register(&mut self, storage: &str, read_only: bool) -> Outcome<'_> {
+        let label = &self.label;
+        if self.registered.is_some() {
+            return Outcome::Error(Exception::ValueError(
+                "duplicate register() call".to_owned(),
+            ));
+        }
+        let Some(database) = self.databases.get(storage) else {
+            let known: Vec<_> = self.databases.keys().map(String::as_str).collect();
+            let known = known.join(", ");
+            tracing::warn!("({label}) asks for storage {storage:?}; there is {known}");
+            return Outcome::Error(Exception::ValueError(format!("unknown storage: {storage}")));
+        };
+        let storage_is_read_only = database.options.read_only || database.storage.is_read_only();
+        if !read_only && storage_is_read_only {
+            return Outcome::Error(Exception::ReadOnly);
+        }
+        let database = Arc::clone(database);
+        let seen = database.register(&self.inbox);
+        tracing::info!(
+            "({label}) connected to storage {storage}{}",
+            if read_only { ", read-only" } else { "" }
+        );
+        self.registered = Some(Registered {
+            database,
+            read_only: read_only || storage_is_read_only,
+            seen,
+            transaction: None,
+            iterators: super::Iterators::default(),
+        });
+        Outcome::Reply(Reply::Tid(seen))
+    }
+}
+
+impl Registered {
+    /// What a client wants to know of the storage.
+    pub(super) fn get_info(&self) -> Outcome<'_> {
+        let storage = &self.database.storage;
+        let description = storage.description();
+        let interface = |&(module, name): &(&'static str, &'static str)| {
+            Value::Tuple(vec![Value::Str(module.into()), Value::Str(name.into())])
+        };
+        let interfaces = description.interfaces.iter().map(interface).collect();
+        let info = [
+            ("length", number(storage.object_count())),
+            ("size", number(storage.size_bytes())),
+            ("name", Value::Str(description.name.as_str().into())),
+            ("supportsUndo", Value::Bool(description.supports_undo)),
+            (
+                "supports_record_iternext",
+                Value::Bool(description.supports_record_iternext),
+            ),
+            ("interfaces", Value::Tuple(interfaces)),
+        ];
+        Outcome::Reply(Reply::Value(dict(info)))
+    }
+
+    /// What the client missed since `tid`; None tells it to drop its cache.
+    pub(super) fn get_invalidations(&self, tid: Tid, blocking: &dyn Blocking) -> Outcome<'_> {
+        if tid > self.seen {
+            tracing::error!(
+                "storage {}: a client has seen transaction {tid}, the storage's last is {}. \
+                 Was the database restored from a backup? Then remove that client's cache files \
+                 (or restart it, if it has none)",
+                self.database.name,
+                self.seen
+            );
+        }
+        let answer = waiting(blocking, || {
+            self.database.invalidations_since(tid, self.seen)
+        });
+        match answer {
+            Some(Ok(Some(answer))) => {
+                tracing::info!("{} invalidations up to {}", answer.oids.len(), answer.tid);
+                let oids = answer
+                    .oids
+                    .iter()
+                    .map(|oid| Value::Bytes(oid.0.to_vec().into()));
+                let tid = Value::Bytes(answer.tid.0.to_vec().into());
+                let answer = vec![tid, Value::List(oids.collect())];
+                Outcome::Reply(Reply::Value(Value::Tuple(answer)))
+            }
+            Some(Ok(None)) => Outcome::DONE,
+            Some(Err(error)) => error.into(),
+            None => errors::not_run().into(),
+        }
+    }
+}
+
+/// A dict with the given keys.
+pub(super) fn dict<'v>(items: impl IntoIterator<Item = (&'static str, Value<'v>)>) -> Value<'v> {
+    Value::Dict(
+        items
+            .into_iter()
+            .map(|(key, value)| (Value::Str(key.into()), value))
+            .collect(),
+    )
+}
+
+/// A count as Python's int.
+pub(super) fn number(count: u64) -> Value<'static> {
+    Value::from_i128(i128::from(count))
+}
