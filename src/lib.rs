@@ -9,8 +9,10 @@
 //! Imports point left only; `storage` and `wire` never meet, and `storage`
 //! knows no runtime. ARCHITECTURE.md tells the way of a request.
 
+pub mod cli;
 pub mod config;
 pub mod disk;
+pub mod server;
 pub mod session;
 pub mod stats;
 pub mod storage;

@@ -1,3 +1,7 @@
 //! The zeod program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    zeod::cli::main()
+}

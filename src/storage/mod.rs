@@ -170,6 +170,10 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn append(&self, batch: &mut [Committing]) -> Result<()>;
     /// Makes seen what the last [`Storage::append`] wrote. Cannot fail.
     fn publish(&self, batch: &[Committing]);
+    /// Saves what makes the next start quick. Commits go on meanwhile.
+    fn checkpoint(&self) -> Result<()> {
+        Ok(())
+    }
     /// Saves what makes the next start quick, and closes. No change is taken afterwards.
     fn close(&self) -> Result<()>;
 }

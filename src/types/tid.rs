@@ -40,6 +40,7 @@ impl Tid {
     }
 
     /// The least tid greater than this one ([`Tid::MAX`] stays).
+    #[must_use]
     pub const fn next(self) -> Self {
         Self::from_u64(self.to_u64().saturating_add(1))
     }

@@ -242,3 +242,153 @@ impl<'o> Encoder<'o> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers at the ends of each form, in pickle and in msgpack, by Python.
+    const INTEGERS: [(i64, &[u8], &[u8]); 27] = [
+        (0, b"K\x00", b"\x00"),
+        (127, b"K\x7f", b"\x7f"),
+        (128, b"K\x80", b"\xcc\x80"),
+        (255, b"K\xff", b"\xcc\xff"),
+        (256, b"M\x00\x01", b"\xcd\x01\x00"),
+        (65_535, b"M\xff\xff", b"\xcd\xff\xff"),
+        (65_536, b"J\x00\x00\x01\x00", b"\xce\x00\x01\x00\x00"),
+        (2_147_483_647, b"J\xff\xff\xff\x7f", b"\xce\x7f\xff\xff\xff"),
+        (
+            2_147_483_648,
+            b"\x8a\x05\x00\x00\x00\x80\x00",
+            b"\xce\x80\x00\x00\x00",
+        ),
+        (
+            4_294_967_295,
+            b"\x8a\x05\xff\xff\xff\xff\x00",
+            b"\xce\xff\xff\xff\xff",
+        ),
+        (
+            4_294_967_296,
+            b"\x8a\x05\x00\x00\x00\x00\x01",
+            b"\xcf\x00\x00\x00\x01\x00\x00\x00\x00",
+        ),
+        (
+            549_755_813_887,
+            b"\x8a\x05\xff\xff\xff\xff\x7f",
+            b"\xcf\x00\x00\x00\x7f\xff\xff\xff\xff",
+        ),
+        (
+            549_755_813_888,
+            b"\x8a\x06\x00\x00\x00\x00\x80\x00",
+            b"\xcf\x00\x00\x00\x80\x00\x00\x00\x00",
+        ),
+        (
+            9_223_372_036_854_775_807,
+            b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f",
+            b"\xcf\x7f\xff\xff\xff\xff\xff\xff\xff",
+        ),
+        (-1, b"J\xff\xff\xff\xff", b"\xff"),
+        (-32, b"J\xe0\xff\xff\xff", b"\xe0"),
+        (-33, b"J\xdf\xff\xff\xff", b"\xd0\xdf"),
+        (-128, b"J\x80\xff\xff\xff", b"\xd0\x80"),
+        (-129, b"J\x7f\xff\xff\xff", b"\xd1\xff\x7f"),
+        (-32_768, b"J\x00\x80\xff\xff", b"\xd1\x80\x00"),
+        (-32_769, b"J\xff\x7f\xff\xff", b"\xd2\xff\xff\x7f\xff"),
+        (
+            -2_147_483_648,
+            b"J\x00\x00\x00\x80",
+            b"\xd2\x80\x00\x00\x00",
+        ),
+        (
+            -2_147_483_649,
+            b"\x8a\x05\xff\xff\xff\x7f\xff",
+            b"\xd3\xff\xff\xff\xff\x7f\xff\xff\xff",
+        ),
+        (
+            -4_294_967_296,
+            b"\x8a\x05\x00\x00\x00\x00\xff",
+            b"\xd3\xff\xff\xff\xff\x00\x00\x00\x00",
+        ),
+        (
+            -549_755_813_888,
+            b"\x8a\x05\x00\x00\x00\x00\x80",
+            b"\xd3\xff\xff\xff\x80\x00\x00\x00\x00",
+        ),
+        (
+            -549_755_813_889,
+            b"\x8a\x06\xff\xff\xff\xff\x7f\xff",
+            b"\xd3\xff\xff\xff\x7f\xff\xff\xff\xff",
+        ),
+        (
+            i64::MIN,
+            b"\x8a\x08\x00\x00\x00\x00\x00\x00\x00\x80",
+            b"\xd3\x80\x00\x00\x00\x00\x00\x00\x00",
+        ),
+    ];
+
+    #[test]
+    fn integers_are_written_as_python_writes_them() {
+        for (number, pickle, msgpack) in INTEGERS {
+            for (format, expected) in [(Format::Pickle, pickle), (Format::Msgpack, msgpack)] {
+                let mut out = Vec::new();
+                Encoder::new(format, &mut out).int(number);
+                assert_eq!(out, expected, "{number} as {format:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_are_written_as_python_writes_them() {
+        // (length, head of bytes, head of str) in pickle, and in msgpack
+        let heads: [(usize, [&[u8]; 4]); 7] = [
+            (0, [b"C\x00", b"X\x00\x00\x00\x00", b"\xc4\x00", b"\xa0"]),
+            (31, [b"C\x1f", b"X\x1f\x00\x00\x00", b"\xc4\x1f", b"\xbf"]),
+            (32, [b"C ", b"X \x00\x00\x00", b"\xc4 ", b"\xd9 "]),
+            (
+                255,
+                [b"C\xff", b"X\xff\x00\x00\x00", b"\xc4\xff", b"\xd9\xff"],
+            ),
+            (
+                256,
+                [
+                    b"B\x00\x01\x00\x00",
+                    b"X\x00\x01\x00\x00",
+                    b"\xc5\x01\x00",
+                    b"\xda\x01\x00",
+                ],
+            ),
+            (
+                65_535,
+                [
+                    b"B\xff\xff\x00\x00",
+                    b"X\xff\xff\x00\x00",
+                    b"\xc5\xff\xff",
+                    b"\xda\xff\xff",
+                ],
+            ),
+            (
+                65_536,
+                [
+                    b"B\x00\x00\x01\x00",
+                    b"X\x00\x00\x01\x00",
+                    b"\xc6\x00\x01\x00\x00",
+                    b"\xdb\x00\x01\x00\x00",
+                ],
+            ),
+        ];
+        for (length, heads) in heads {
+            let text = "x".repeat(length);
+            for (format, [bytes, str]) in [Format::Pickle, Format::Msgpack]
+                .into_iter()
+                .zip(heads.as_chunks::<2>().0)
+            {
+                let mut out = Vec::new();
+                let mut encoder = Encoder::new(format, &mut out);
+                encoder.bytes(text.as_bytes()).unwrap();
+                encoder.str(&text).unwrap();
+                let expected = [*bytes, text.as_bytes(), *str, text.as_bytes()].concat();
+                assert_eq!(out, expected, "{length} as {format:?}");
+            }
+        }
+    }
+}

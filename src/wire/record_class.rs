@@ -55,7 +55,6 @@ pub fn class_name(record: &[u8]) -> Option<String> {
 }
 
 fn name(bytes: &[u8]) -> Option<&str> {
-    let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
     let plausible = !bytes.is_empty() && bytes.len() <= MAX_NAME_BYTES;
     let name = std::str::from_utf8(bytes).ok().filter(|_| plausible)?;
     (!name.chars().any(char::is_control)).then_some(name)

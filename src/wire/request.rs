@@ -263,6 +263,8 @@ impl Request<'_> {
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
+mod picklers;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod vectors;

@@ -181,6 +181,26 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Whether Python can build it: keys, and members of sets, must be hashable.
+    pub(super) fn is_loadable(&self) -> bool {
+        match self {
+            Self::Tuple(items) | Self::List(items) => items.iter().all(Value::is_loadable),
+            Self::Set(items) => items.iter().all(Value::is_hashable),
+            Self::Dict(entries) => entries
+                .iter()
+                .all(|(key, value)| key.is_hashable() && value.is_loadable()),
+            _ => true,
+        }
+    }
+
+    fn is_hashable(&self) -> bool {
+        match self {
+            Self::Tuple(items) => items.iter().all(Value::is_hashable),
+            Self::List(_) | Self::Dict(_) | Self::Set(_) | Self::Prefix { .. } => false,
+            _ => true,
+        }
+    }
+
     /// Whether there is nothing in it, as Python's `not` sees it.
     pub fn is_falsy(&self) -> bool {
         match self {

@@ -79,6 +79,8 @@ pub struct FileStorage {
     /// Position behind the last published transaction.
     end: AtomicU64,
     last_tid: AtomicU64,
+    /// The end for which the index was saved last.
+    saved_end: AtomicU64,
     append: Mutex<Append>,
     space: Arc<Mutex<Space>>,
     oids: Mutex<OidSource>,
@@ -123,23 +125,6 @@ impl FileStorage {
             }),
             None => Ok(()),
         }
-    }
-
-    /// Saves the index as it is now, so that a crash costs less reading.
-    /// Commits go on meanwhile.
-    pub fn save_index(&self) -> Result<()> {
-        if self.options.read_only {
-            return Ok(());
-        }
-        let generation = self.generation.load_full();
-        let end = self.end.load(Ordering::Acquire);
-        index_file::save(
-            &*self.disk,
-            &self.options.path,
-            &generation.data,
-            &generation.index,
-            end,
-        )
     }
 
     fn append_synced(&self, append: &mut Append, batch: &mut [Committing]) -> Result<()> {
@@ -371,6 +356,24 @@ impl Storage for FileStorage {
         }
     }
 
+    fn checkpoint(&self) -> Result<()> {
+        if self.options.read_only {
+            return Ok(());
+        }
+        let end = self.end.load(Ordering::Acquire);
+        if self.saved_end.swap(end, Ordering::AcqRel) == end {
+            return Ok(());
+        }
+        let generation = self.generation.load_full();
+        index_file::save(
+            &*self.disk,
+            &self.options.path,
+            &generation.data,
+            &generation.index,
+            end,
+        )
+    }
+
     fn close(&self) -> Result<()> {
         {
             let mut append = self.append.lock();
@@ -385,7 +388,7 @@ impl Storage for FileStorage {
                     .map_err(StorageError::io("giving back reserved space"))?;
             }
         }
-        let saved = self.save_index();
+        let saved = self.checkpoint();
         let noted = self.oids.lock().close(&*self.disk);
         self.lock.lock().take();
         saved.and(noted)

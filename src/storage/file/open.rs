@@ -52,6 +52,7 @@ impl FileStorage {
             generation: ArcSwap::from_pointee(Generation { data, index }),
             end: AtomicU64::new(scanned.end),
             last_tid: AtomicU64::new(scanned.last_tid.to_u64()),
+            saved_end: AtomicU64::new(0),
             append: Mutex::new(Append {
                 end: scanned.end,
                 unpublished: Vec::new(),

@@ -192,7 +192,7 @@ fn call<'a>(machine: &Machine<'a>, callable: NodeId, arguments: NodeId) -> Step<
 fn copied_bytes(node: &Node<'_>) -> usize {
     match node {
         Node::Leaf(Value::Bytes(Cow::Owned(bytes))) => bytes.len(),
-        Node::Set(items) => items.len(),
+        Node::Set(items) => size_of_val(items.as_slice()),
         _ => 0,
     }
 }

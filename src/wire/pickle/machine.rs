@@ -138,7 +138,7 @@ impl<'a> Machine<'a> {
             b'N' => Value::None,
             0x88 => Value::Bool(true),
             0x89 => Value::Bool(false),
-            b'K' => Value::from_i128(bytes(cursor.take(1))?.iter().map(|&b| i128::from(b)).sum()),
+            b'K' => Value::Int(i64::from(cursor.u8().ok_or(PickleFault::Truncated)?)),
             b'M' => Value::Int(i64::from(u16::from_le_bytes(
                 cursor.array().ok_or(PickleFault::Truncated)?,
             ))),

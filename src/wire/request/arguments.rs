@@ -226,12 +226,12 @@ impl<'a> Arguments<'a> {
             Value::None => Ok(Vec::new()),
             Value::Dict(entries) if entries.is_empty() => Ok(Vec::new()),
             Value::Bytes(pickle) | Value::ByteString(pickle) => Ok(pickle.into_owned()),
-            dict @ Value::Dict(_) => {
+            dict @ Value::Dict(_) if dict.is_loadable() => {
                 let mut pickle = Vec::new();
                 write_value(&mut pickle, &dict).map_err(|error| error.to_string())?;
                 Ok(pickle)
             }
-            _ => Err(wrong(name, "a dict")),
+            _ => Err(wrong(name, "a dict with hashable keys")),
         }
     }
 

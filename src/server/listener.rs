@@ -1,0 +1,203 @@
+//! Where clients come in: TCP addresses or a unix socket.
+
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::task::JoinSet;
+
+use super::limits::MAX_CONNECTIONS;
+use super::{ServerError, connection, unfinished};
+use crate::config::Address;
+use crate::session::{Databases, Session};
+use crate::wire::Format;
+
+/// After a failed accept (no file descriptor left) so long is waited.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Everything that the server listens on.
+#[derive(Debug)]
+pub struct Listeners {
+    tcp: Vec<TcpListener>,
+    unix: Option<(UnixListener, PathBuf)>,
+}
+
+/// A client that has come in.
+#[derive(Debug)]
+pub enum Accepted {
+    /// From an address.
+    Tcp(TcpStream, SocketAddr),
+    /// Through the unix socket.
+    Unix(UnixStream, PathBuf),
+}
+
+impl Listeners {
+    /// Listens on `address`; on every address that its host name has.
+    pub async fn bind(address: &Address) -> Result<Self, ServerError> {
+        let failed = |error: &io::Error| {
+            let problem = match error.kind() {
+                io::ErrorKind::AddrInUse => {
+                    "the address is in use; is another server running?".to_owned()
+                }
+                _ => error.to_string(),
+            };
+            ServerError::Listen {
+                address: address.to_string(),
+                problem,
+            }
+        };
+        match address {
+            Address::Tcp { host, port } => {
+                let tcp = bind_tcp(host.as_deref(), *port)
+                    .await
+                    .map_err(|error| failed(&error))?;
+                Ok(Self { tcp, unix: None })
+            }
+            Address::Unix(path) => {
+                let listener = bind_unix(path).await.map_err(|error| failed(&error))?;
+                Ok(Self {
+                    tcp: Vec::new(),
+                    unix: Some((listener, path.clone())),
+                })
+            }
+        }
+    }
+
+    /// The addresses as a client would give them.
+    pub fn addresses(&self) -> Vec<String> {
+        let tcp = self
+            .tcp
+            .iter()
+            .filter_map(|listener| listener.local_addr().ok());
+        let unix = self.unix.iter().map(|(_, path)| path.display().to_string());
+        tcp.map(|address| address.to_string()).chain(unix).collect()
+    }
+
+    /// Writes a line `zeo ADDRESS` for each address. The file appears whole.
+    pub fn write_address_file(&self, path: &Path) -> io::Result<()> {
+        let temporary = unfinished(path);
+        let mut file = std::fs::File::create(&temporary)?;
+        for address in self.addresses() {
+            writeln!(file, "zeo {address}")?;
+        }
+        drop(file);
+        std::fs::rename(&temporary, path)
+    }
+
+    /// The next client.
+    pub async fn accept(&self) -> Accepted {
+        loop {
+            let accepted = std::future::poll_fn(|context| {
+                for listener in &self.tcp {
+                    if let Poll::Ready(accepted) = listener.poll_accept(context) {
+                        return Poll::Ready(accepted.map(|(s, address)| Accepted::Tcp(s, address)));
+                    }
+                }
+                if let Some((listener, path)) = &self.unix
+                    && let Poll::Ready(accepted) = listener.poll_accept(context)
+                {
+                    return Poll::Ready(accepted.map(|(s, _)| Accepted::Unix(s, path.clone())));
+                }
+                Poll::Pending
+            });
+            match accepted.await {
+                Ok(accepted) => return accepted,
+                Err(error) => {
+                    tracing::error!("a connection could not be accepted: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Takes no more clients, and removes the unix socket.
+    pub fn close(self) {
+        if let Some((_, path)) = self.unix
+            && let Err(error) = std::fs::remove_file(&path)
+        {
+            tracing::warn!("{}: {error}", path.display());
+        }
+    }
+}
+
+async fn bind_tcp(host: Option<&str>, port: u16) -> io::Result<Vec<TcpListener>> {
+    let Some(host) = host.filter(|host| !host.is_empty()) else {
+        // One socket for both families, where the machine has both.
+        let everywhere = (IpAddr::from(Ipv6Addr::UNSPECIFIED), port);
+        let listener = match TcpListener::bind(everywhere).await {
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                TcpListener::bind((IpAddr::from(Ipv4Addr::UNSPECIFIED), port)).await?
+            }
+            result => result?,
+        };
+        return Ok(vec![listener]);
+    };
+    let mut listeners: Vec<TcpListener> = Vec::new();
+    let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for mut address in tokio::net::lookup_host((host, port)).await? {
+        // With port 0 all addresses of the host get the port of the first.
+        if let Some(first) = listeners.first() {
+            address.set_port(first.local_addr()?.port());
+        }
+        match TcpListener::bind(address).await {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => last_error = error,
+        }
+    }
+    if listeners.is_empty() {
+        Err(last_error)
+    } else {
+        Ok(listeners)
+    }
+}
+
+/// A socket that a server left behind when it was killed is replaced; one
+/// that somebody listens on is not.
+async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    if UnixStream::connect(path).await.is_ok() {
+        return Err(io::ErrorKind::AddrInUse.into());
+    }
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) if std::os::unix::fs::FileTypeExt::is_socket(&metadata.file_type()) => {
+            std::fs::remove_file(path)?;
+        }
+        _ => {}
+    }
+    UnixListener::bind(path)
+}
+
+/// Serves a client in a task of its own.
+pub fn serve(
+    accepted: Accepted,
+    databases: &Arc<Databases>,
+    format: Format,
+    connections: &mut JoinSet<()>,
+) {
+    let address = match &accepted {
+        Accepted::Tcp(_, address) => address.to_string(),
+        Accepted::Unix(_, path) => path.display().to_string(),
+    };
+    if connections.len() >= MAX_CONNECTIONS {
+        tracing::error!("({address}) refused: there are {MAX_CONNECTIONS} connections already");
+        return;
+    }
+    let databases = Arc::clone(databases);
+    connections.spawn(async move {
+        let session = Session::new(Arc::clone(&databases), address);
+        match accepted {
+            Accepted::Tcp(stream, _) => {
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!("({}) {error}", session.label());
+                }
+                connection::serve(stream, session, &databases, format).await;
+            }
+            Accepted::Unix(stream, _) => {
+                connection::serve(stream, session, &databases, format).await;
+            }
+        }
+    });
+}

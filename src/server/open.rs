@@ -1,0 +1,78 @@
+//! Opens the storages that the configuration names.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::ServerError;
+use super::limits::DEFAULT_TRANSACTION_TIMEOUT;
+use crate::config::{Config, FileStorageConfig, StorageConfig};
+use crate::disk::RealDisk;
+use crate::session::Databases;
+use crate::storage::file::{FileOptions, FileStorage};
+use crate::storage::{MappingStorage, Storage};
+use crate::transaction::{Database, DatabaseOptions};
+
+/// Opens all of them, and begins to serve them.
+pub fn databases(config: &Config) -> Result<Arc<Databases>, ServerError> {
+    let zeo = &config.zeo;
+    let timeout = zeo
+        .transaction_timeout
+        .unwrap_or(DEFAULT_TRANSACTION_TIMEOUT);
+    let options = DatabaseOptions {
+        invalidation_queue_size: zeo.invalidation_queue_size,
+        invalidation_age: zeo.invalidation_age,
+        transaction_timeout: Some(timeout),
+        hand_back_conflicts: zeo.client_conflict_resolution.unwrap_or(true),
+        read_only: zeo.read_only,
+    };
+    let mut databases = Databases::new();
+    for named in &config.storages {
+        let name = &named.name;
+        let storage = open(name, &named.storage, None)?;
+        let database = Database::start(name, storage, options.clone()).map_err(|source| {
+            ServerError::Storage {
+                name: name.clone(),
+                source,
+            }
+        })?;
+        databases.insert(name.clone(), database);
+    }
+    Ok(Arc::new(databases))
+}
+
+/// Opens one storage. `blob_dir` is that of a `<blobstorage>` around it.
+fn open(
+    name: &str,
+    config: &StorageConfig,
+    blob_dir: Option<PathBuf>,
+) -> Result<Arc<dyn Storage>, ServerError> {
+    match config {
+        StorageConfig::File(file) => open_file(name, file, blob_dir),
+        StorageConfig::Mapping { name } => Ok(Arc::new(MappingStorage::new(name.as_str()))),
+        StorageConfig::Blob { blob_dir, base } => open(name, base, Some(blob_dir.clone())),
+        StorageConfig::Demo { .. } => Err(ServerError::NotServed {
+            name: name.to_owned(),
+            what: "a <demostorage> is not served by this version".to_owned(),
+        }),
+    }
+}
+
+fn open_file(
+    name: &str,
+    config: &FileStorageConfig,
+    blob_dir: Option<PathBuf>,
+) -> Result<Arc<dyn Storage>, ServerError> {
+    let options = FileOptions {
+        path: config.path.clone(),
+        blob_dir: blob_dir.or_else(|| config.blob_dir.clone()),
+        read_only: config.read_only,
+        create: config.create,
+        quota_bytes: config.quota_bytes,
+    };
+    FileStorage::open(Arc::new(RealDisk), options)
+        .map(|storage| Arc::new(storage) as Arc<dyn Storage>)
+        .map_err(|source| ServerError::Storage {
+            name: name.to_owned(),
+            source,
+        })
+}
