@@ -15,6 +15,8 @@ pub(super) enum Global {
     Bytes,
     /// `set` and `frozenset`.
     Set,
+    /// `dict`, of pairs; so a dict of a class of its own can be sent.
+    Dict,
     /// `_codecs.encode`, always with Latin-1.
     Encode,
     /// `ZopeUndo.Prefix.Prefix`.
@@ -38,6 +40,7 @@ impl Global {
             ("copy_reg" | "copyreg", "_reconstructor") => Some(Self::Reconstructor),
             (_, "bytes" | "bytearray") if builtin => Some(Self::Bytes),
             (_, "set" | "frozenset") if builtin => Some(Self::Set),
+            (_, "dict") if builtin => Some(Self::Dict),
             (_, "object") if builtin => Some(Self::Object),
             _ => None,
         }
@@ -179,6 +182,14 @@ fn call<'a>(machine: &Machine<'a>, callable: NodeId, arguments: NodeId) -> Step<
             }
             _ => misuse,
         },
+        (Global::Dict, []) => Ok(Node::Dict(Vec::new())),
+        (Global::Dict, [items]) => match node(*items) {
+            Some(Node::Dict(entries)) => Ok(Node::Dict(entries.clone())),
+            Some(Node::List(items) | Node::Tuple(items)) => {
+                pairs(machine, items).map_or(misuse, |entries| Ok(Node::Dict(entries)))
+            }
+            _ => misuse,
+        },
         (Global::Prefix, []) => Ok(Node::Prefix(None)),
         (Global::Reconstructor, [class, ..])
             if matches!(node(*class), Some(Node::Global(Global::Prefix))) =>
@@ -189,10 +200,23 @@ fn call<'a>(machine: &Machine<'a>, callable: NodeId, arguments: NodeId) -> Step<
     }
 }
 
+/// Items that are pairs, as entries of a dict.
+fn pairs(machine: &Machine<'_>, items: &[NodeId]) -> Option<Vec<(NodeId, NodeId)>> {
+    let pair = |&item: &NodeId| match machine.nodes.get(item)? {
+        Node::List(pair) | Node::Tuple(pair) => match pair.as_slice() {
+            &[key, value] => Some((key, value)),
+            _ => None,
+        },
+        _ => None,
+    };
+    items.iter().map(pair).collect()
+}
+
 fn copied_bytes(node: &Node<'_>) -> usize {
     match node {
         Node::Leaf(Value::Bytes(Cow::Owned(bytes))) => bytes.len(),
         Node::Set(items) => size_of_val(items.as_slice()),
+        Node::Dict(entries) => size_of_val(entries.as_slice()),
         _ => 0,
     }
 }

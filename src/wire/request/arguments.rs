@@ -181,9 +181,9 @@ impl<'a> Arguments<'a> {
 
     /// A number of things; a negative one means none.
     pub(super) fn count_or(&mut self, name: &str, default: u64) -> Result<u64, Mismatch> {
-        match self.value_or_none() {
-            Value::None => Ok(default),
-            value => {
+        match self.next() {
+            None => Ok(default),
+            Some(value) => {
                 let count = value.as_int().ok_or_else(|| wrong(name, "an int"))?;
                 Ok(u64::try_from(count).unwrap_or(0))
             }
@@ -254,6 +254,16 @@ fn wrong(name: &str, expected: &str) -> Mismatch {
     format!("argument {name} must be {expected}")
 }
 
+/// An oid or a tid. Python 2 code carried over sends `'\0' * 8`, which is text
+/// in Python 3; what is below U+0100 in it is taken as bytes.
 fn eight_bytes(value: &Value<'_>) -> Option<[u8; 8]> {
-    value.as_bytes()?.try_into().ok()
+    let Value::Str(text) = value else {
+        return value.as_bytes()?.try_into().ok();
+    };
+    let mut bytes = [0; 8];
+    let mut chars = text.chars();
+    for byte in &mut bytes {
+        *byte = u8::try_from(u32::from(chars.next()?)).ok()?;
+    }
+    chars.next().is_none().then_some(bytes)
 }

@@ -199,7 +199,7 @@ fn wrong_arguments_are_told_apart() {
             "argument oid must be an oid",
         ),
         (
-            b"X\x06\0\0\0getTidX\x08\0\0\0\0\0\0\0\0\0\0\0\x85",
+            b"X\x06\0\0\0getTidX\x07\0\0\0\0\0\0\0\0\0\0\x85",
             "argument oid must be an oid",
         ),
         (b"X\x04\0\0\0pingN", "the arguments are not a tuple"),
@@ -224,6 +224,20 @@ fn wrong_arguments_are_told_apart() {
     );
     let (.., detail) = bad_arguments(Format::Msgpack, b"\x94\x07\xc2\xa4ping\x91\xc0");
     assert_eq!(detail, "takes 0 arguments, 1 given");
+}
+
+#[test]
+fn an_id_may_come_as_text_of_eight_latin_characters() {
+    let bytes = b"\x80\x03(K\x07\x89X\x06\0\0\0getTidX\x09\0\0\0\0\0\0\0\0\0\0\xc3\xbf\x85t.";
+    let expected = Request::GetTid {
+        oid: Oid([0, 0, 0, 0, 0, 0, 0, 0xff]),
+    };
+    assert_eq!(pickle_call(bytes).2, expected);
+    let bytes = b"\x80\x03(K\x07\x89X\x06\0\0\0getTidX\x0a\0\0\0\0\0\0\0\0\0\0\xe2\x82\xac\x85t.";
+    assert!(
+        decode(Format::Pickle, bytes).is_err(),
+        "no byte stands for a euro sign"
+    );
 }
 
 #[test]
