@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Sleep;
@@ -27,6 +27,8 @@ enum End {
     Io(io::Error),
     /// The client broke a rule; it is cut off.
     CutOff(String),
+    /// The client held its locks for longer than this.
+    TransactionTimeout(Duration),
 }
 
 impl From<io::Error> for End {
@@ -70,6 +72,13 @@ fn log_end(label: &str, end: &End) {
         End::Closed => tracing::info!("({label}) disconnected"),
         End::Io(error) => tracing::info!("({label}) disconnected: {error}"),
         End::CutOff(why) => tracing::warn!("({label}) connection closed: {why}"),
+        End::TransactionTimeout(limit) => {
+            let seconds = limit.as_secs_f64();
+            tracing::error!(
+                critical = true,
+                "({label}) Transaction timeout after {seconds} seconds"
+            );
+        }
     }
 }
 
@@ -138,7 +147,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         loop {
             if let Err(why) = self.handle_all() {
                 // What was answered before is still the client's.
-                let _ = poll_fn(|context| self.poll_write(context).map(|_| ())).await;
+                let _ = poll_fn(|context| self.poll_write(context)).await;
                 return End::CutOff(why);
             }
             self.make_room();
@@ -269,16 +278,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return Poll::Pending;
             };
             if Instant::now() >= deadline {
-                let why = if transaction == Some(deadline) {
+                let end = if transaction == Some(deadline) {
                     let limit = self.session.transaction_timeout().unwrap_or_default();
-                    format!("Transaction timeout after {} seconds", limit.as_secs_f64())
+                    End::TransactionTimeout(limit)
                 } else {
-                    format!(
-                        "the client has read nothing for {} s",
-                        STALLED_TIME.as_secs()
-                    )
+                    let seconds = STALLED_TIME.as_secs();
+                    End::CutOff(format!("the client has read nothing for {seconds} s"))
                 };
-                return Poll::Ready(Err(End::CutOff(why)));
+                return Poll::Ready(Err(end));
             }
             if self.timer.poll_until(deadline, context).is_pending() {
                 return Poll::Pending;

@@ -186,7 +186,7 @@ async fn checkpoint_regularly(databases: Arc<Databases>) {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!("storage {}: {error}", database.name),
                 Err(error) => {
-                    tracing::error!("storage {}: saving the index: {error}", database.name)
+                    tracing::error!("storage {}: saving the index: {error}", database.name);
                 }
             }
         }

@@ -136,6 +136,7 @@ impl Session {
             }
             Request::SetClientLabel { label } => {
                 self.label = format!("{label} {}", self.address);
+                tracing::info!("({}) is the client's label", self.label);
                 Outcome::DONE
             }
             other => registered.handle_other(other, &mut self.buffer, blocking),
@@ -241,14 +242,8 @@ impl Registered {
             Request::IteratorGc { iterators } => self.iterator_gc(&iterators),
             Request::ServerStatus => self.server_status(),
             Request::Ping => Outcome::DONE,
-            // Handled by the session itself.
-            Request::Register { .. }
-            | Request::LoadBefore { .. }
-            | Request::Store { .. }
-            | Request::Vote { .. }
-            | Request::TpcFinish { .. }
-            | Request::SetClientLabel { .. } => Outcome::DONE,
-            undo_pack_blob => errors::not_served(undo_pack_blob.method()),
+            // Undo, pack and blobs.
+            other => errors::not_served(other.method()),
         }
     }
 }

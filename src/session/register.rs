@@ -83,7 +83,7 @@ impl Registered {
         });
         match answer {
             Some(Ok(Some(answer))) => {
-                tracing::info!("{} invalidations up to {}", answer.oids.len(), answer.tid);
+                tracing::debug!("{} invalidations up to {}", answer.oids.len(), answer.tid);
                 let oids = answer
                     .oids
                     .iter()

@@ -221,11 +221,11 @@ impl Registered {
         let storage = &*self.database.storage;
         let hand_back = self.database.options.hand_back_conflicts;
         let outcome = match vote(storage, buffer, hand_back, Access::Cached) {
-            Err((Some(buffer), VoteError::Storage(StorageError::WouldBlock))) => {
+            Ok(VoteOutcome::WouldWait(buffer)) => {
                 waiting(blocking, || vote(storage, buffer, hand_back, Access::Wait))
-                    .unwrap_or(Err((None, VoteError::Storage(StorageError::WouldBlock))))
+                    .unwrap_or(Err(VoteError::Storage(StorageError::WouldBlock)))
             }
-            result => result,
+            outcome => outcome,
         };
         match outcome {
             Ok(VoteOutcome::Voted(voted)) => {
@@ -240,7 +240,11 @@ impl Registered {
                 });
                 Outcome::Reply(Reply::Value(handed_back(conflicts)))
             }
-            Err((_, error)) => {
+            failed => {
+                let error = match failed {
+                    Err(error) => error,
+                    Ok(_) => VoteError::Storage(StorageError::WouldBlock),
+                };
                 tracing::debug!("({label}) vote: {error}");
                 if matches!(
                     error,

@@ -38,6 +38,8 @@ pub enum VoteOutcome {
     Voted(Voted),
     /// The client is to resolve these, store the results and vote again.
     Conflicts(TransactionBuffer, Vec<Conflict>),
+    /// It takes a read that would wait; vote again with [`Access::Wait`].
+    WouldWait(TransactionBuffer),
 }
 
 /// Why a vote failed. The transaction is over.
@@ -96,42 +98,35 @@ struct Checked {
 /// Checks a transaction whose locks are held against the storage.
 ///
 /// With `hand_back`, conflicting stores go back to the client to be resolved;
-/// without, the first one is an error. With [`Access::Cached`] the buffer comes
-/// back in the error when a read would wait.
+/// without, the first one is an error.
 pub fn vote(
     storage: &dyn Storage,
     buffer: TransactionBuffer,
     hand_back: bool,
     access: Access,
-) -> Result<VoteOutcome, (Option<TransactionBuffer>, VoteError)> {
+) -> Result<VoteOutcome, VoteError> {
     let checked = match check(storage, &buffer, hand_back, access) {
-        Ok(checked) => checked,
-        Err(error @ VoteError::Storage(StorageError::WouldBlock)) => {
-            return Err((Some(buffer), error));
+        Err(VoteError::Storage(StorageError::WouldBlock)) => {
+            return Ok(VoteOutcome::WouldWait(buffer));
         }
-        Err(error) => return Err((None, error)),
+        checked => checked?,
     };
     if !checked.conflicts.is_empty() {
-        let conflicts = checked.conflicts.values().filter_map(|&number| {
-            buffer
-                .operations()
-                .get(number)
-                .map(|operation| conflict(storage, &buffer, operation))
-        });
-        let conflicts: Result<Vec<_>, _> = conflicts.collect();
-        return match conflicts {
-            Ok(conflicts) => Ok(VoteOutcome::Conflicts(buffer, conflicts)),
-            Err(error) => Err((None, error)),
-        };
+        let operations = checked
+            .conflicts
+            .values()
+            .filter_map(|&at| buffer.operations().get(at));
+        let conflicts: Result<Vec<_>, _> = operations
+            .map(|operation| conflict(storage, &buffer, operation))
+            .collect();
+        return conflicts.map(|conflicts| VoteOutcome::Conflicts(buffer, conflicts));
     }
     let staged = buffer.into_staged(&checked.conflicting);
-    match storage.prepare(&staged) {
-        Ok(reservation) => Ok(VoteOutcome::Voted(Voted {
-            staged,
-            reservation,
-        })),
-        Err(error) => Err((None, error.into())),
-    }
+    let reservation = storage.prepare(&staged)?;
+    Ok(VoteOutcome::Voted(Voted {
+        staged,
+        reservation,
+    }))
 }
 
 fn check(

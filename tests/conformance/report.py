@@ -17,6 +17,8 @@ def show(tests, outcomes, flaky, seconds, args):
             waiting[test.group] += 1
             if outcome and outcome['outcome'] == 'passed':
                 passing.append(test)
+            elif outcome:
+                print(f'\n=== waits for issue {test.group}: {test.key}\n{outcome["detail"]}')
             continue
         if test.group == PYTHON:
             kind = 'python'

@@ -50,7 +50,8 @@ def main():
         begun = time.monotonic()
         runner = pool.Pool(directory, args)
         outcomes = runner.run(to_run, args.jobs)
-        failed = [test for test in to_run if outcomes[test.key]['outcome'] == 'failed']
+        failed = [test for test in to_run if outcomes[test.key]['outcome'] == 'failed'
+                  and (args.reference or test.group in (None, suite.PYTHON))]
         flaky = {}
         if 0 < len(failed) <= RETRIES_AT_MOST:
             print(f'running {len(failed)} failed tests again, each alone')

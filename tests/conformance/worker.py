@@ -2,6 +2,7 @@
 
 import faulthandler
 import json
+import logging
 import os
 import shutil
 import signal
@@ -55,6 +56,8 @@ def _settle_in(directory):
     tempfile.tempdir = os.environ['TMPDIR'] = os.path.abspath('tmp')
     os.chdir('tmp')
     faulthandler.enable()
+    # Some tests read what only a handler that formats gives a record; ZEO's own log.ini has one too.
+    logging.basicConfig(stream=sys.stderr)
 
 
 def _layers(layer):

@@ -148,16 +148,12 @@ impl Index {
             .enumerate()
             .skip(after)
             .find(|(_, cell)| cell.get().is_some());
-        match direct {
-            Some((found, _)) => Some(found as u64),
-            None => {
-                let others = self.others.read();
-                others
-                    .range((Bound::Excluded(number), Bound::Unbounded))
-                    .next()
-                    .map(|(&n, _)| n)
-            }
+        if let Some((found, _)) = direct {
+            return Some(found as u64);
         }
+        let others = self.others.read();
+        let after = (Bound::Excluded(number), Bound::Unbounded);
+        others.range(after).next().map(|(&number, _)| number)
     }
 }
 

@@ -17,6 +17,7 @@ use crate::disk::{Access, Disk, DiskFile, OpenMode};
 use crate::storage::{Result, StorageError};
 use crate::types::{Oid, Tid};
 
+const PREFIX_BYTES: usize = 6;
 const SUFFIX_BYTES: usize = 2;
 const POSITION_BYTES: usize = 6;
 const ENTRY_BYTES: usize = SUFFIX_BYTES + POSITION_BYTES;
@@ -156,25 +157,33 @@ fn read_page(
     bucket: &[u8],
     end: u64,
 ) -> std::result::Result<(), String> {
-    let &[a, b, c, d, e, f] = prefix else {
+    if prefix.len() != PREFIX_BYTES {
         return Err(format!("a page's prefix has {} bytes", prefix.len()));
-    };
+    }
     if !bucket.len().is_multiple_of(ENTRY_BYTES) {
         return Err(format!("a page has {} bytes", bucket.len()));
     }
     let (suffixes, positions) = bucket.split_at(bucket.len() / ENTRY_BYTES * SUFFIX_BYTES);
     let (suffixes, _) = suffixes.as_chunks::<SUFFIX_BYTES>();
     let (positions, _) = positions.as_chunks::<POSITION_BYTES>();
-    for (&[g, h], &[i, j, k, l, m, n]) in suffixes.iter().zip(positions) {
-        let position = u64::from_be_bytes([0, 0, i, j, k, l, m, n]);
+    for (suffix, position) in suffixes.iter().zip(positions) {
+        let position = big_endian(position);
         if !(FIRST_TRANSACTION..end).contains(&position) {
             return Err(format!(
                 "it names position {position}, the file ended at {end}"
             ));
         }
-        index.set(Oid([a, b, c, d, e, f, g, h]), position);
+        let oid = (big_endian(prefix) << (8 * SUFFIX_BYTES)) | big_endian(suffix);
+        index.set(Oid::from_u64(oid), position);
     }
     Ok(())
+}
+
+/// The number that at most 8 bytes are.
+fn big_endian(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0, |number, &byte| (number << 8) | u64::from(byte))
 }
 
 /// Does the index agree with the file's last records before `end`? The last

@@ -97,6 +97,15 @@ struct Generation {
     index: Index,
 }
 
+impl Generation {
+    /// The position of the newest record of `oid`.
+    fn newest(&self, oid: Oid) -> Result<u64> {
+        self.index
+            .get(oid)
+            .ok_or_else(|| StorageError::no_such_object(oid))
+    }
+}
+
 /// What the committer alone touches.
 #[derive(Debug)]
 struct Append {
@@ -108,13 +117,6 @@ struct Append {
 }
 
 impl FileStorage {
-    fn newest(&self, generation: &Generation, oid: Oid) -> Result<u64> {
-        generation
-            .index
-            .get(oid)
-            .ok_or_else(|| StorageError::no_such_object(oid))
-    }
-
     fn check_writable(&self) -> Result<()> {
         if self.options.read_only {
             return Err(StorageError::ReadOnly);
@@ -172,7 +174,7 @@ impl Storage for FileStorage {
         buffer: &mut Vec<u8>,
     ) -> Result<Option<Revision>> {
         let generation = self.generation.load();
-        let newest = self.newest(&generation, oid)?;
+        let newest = generation.newest(oid)?;
         generation
             .data
             .load_before(oid, newest, before, access, buffer)
@@ -180,7 +182,7 @@ impl Storage for FileStorage {
 
     fn load_serial(&self, oid: Oid, serial: Tid, access: Access) -> Result<Vec<u8>> {
         let generation = self.generation.load();
-        let newest = self.newest(&generation, oid)?;
+        let newest = generation.newest(oid)?;
         generation.data.load_serial(oid, newest, serial, access)
     }
 
@@ -198,7 +200,7 @@ impl Storage for FileStorage {
 
     fn history(&self, oid: Oid, size: u64) -> Result<Vec<HistoryEntry>> {
         let generation = self.generation.load();
-        let mut position = self.newest(&generation, oid)?;
+        let mut position = generation.newest(oid)?;
         let mut entries = Vec::new();
         while (entries.len() as u64) < size {
             let header = generation

@@ -316,19 +316,18 @@ impl Window<'_> {
             .checked_sub(self.start)
             .and_then(|offset| usize::try_from(offset).ok());
         let inside = offset.filter(|offset| offset.saturating_add(N) <= self.bytes.len());
-        let offset = match inside {
-            Some(offset) => offset,
-            None => {
-                self.bytes.resize(WINDOW_BYTES, 0);
-                let count = self
-                    .data
-                    .file
-                    .read_at(&mut self.bytes, position, Access::Wait)
-                    .map_err(StorageError::io(format!("reading {}", self.data.name)))?;
-                self.bytes.truncate(count);
-                self.start = position;
-                0
-            }
+        let offset = if let Some(offset) = inside {
+            offset
+        } else {
+            self.bytes.resize(WINDOW_BYTES, 0);
+            let count = self
+                .data
+                .file
+                .read_at(&mut self.bytes, position, Access::Wait)
+                .map_err(StorageError::io(format!("reading {}", self.data.name)))?;
+            self.bytes.truncate(count);
+            self.start = position;
+            0
         };
         Ok(self.bytes.get(offset..).and_then(<[u8]>::first_chunk))
     }

@@ -68,12 +68,12 @@ pub fn reserve(
                 .map(|promised| (promised, needed_end - from)),
             Err(error) => Err(error),
         };
-        match promised.map_err(no_space)? {
-            (true, length) => locked.allocated_end = from + length,
-            (false, _) => {
-                tracing::info!("the file system cannot reserve space; a full disk will show late");
-                locked.refused = true;
-            }
+        let (promised, length) = promised.map_err(no_space)?;
+        if promised {
+            locked.allocated_end = from + length;
+        } else {
+            tracing::info!("the file system cannot reserve space; a full disk will show late");
+            locked.refused = true;
         }
     }
     locked.outstanding_bytes = outstanding;

@@ -53,11 +53,10 @@ fn commit(storage: &FileStorage, tid: u64, changes: &[(u64, Option<&[u8]>)]) {
     storage.publish(&batch);
 }
 
-fn load(
-    storage: &FileStorage,
-    oid: u64,
-    before: u64,
-) -> Result<Option<(Vec<u8>, u64, Option<u64>)>> {
+/// Data, serial, end.
+type Loaded = (Vec<u8>, u64, Option<u64>);
+
+fn load(storage: &FileStorage, oid: u64, before: u64) -> Result<Option<Loaded>> {
     let mut buffer = Vec::new();
     let (oid, before) = (Oid::from_u64(oid), Tid::from_u64(before));
     let revision = storage.load_before(oid, before, Access::Wait, &mut buffer)?;
@@ -291,7 +290,7 @@ fn a_batch_with_a_spilled_transaction_is_written_whole() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("Data.fs");
     let storage = open(&path);
-    let mut spilled = staged(&[(1, Some(b"spilled")), (2, Some(&[9; 3 << 20]))]);
+    let mut spilled = staged(&[(1, Some(b"spilled")), (2, Some(&vec![9; 3 << 20]))]);
     if let StagedBody::Memory(bytes) = &spilled.body {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(bytes, 0).unwrap();
