@@ -311,13 +311,27 @@ fn handle(payload: &[u8], session: &mut Session, outbox: &mut Outbox) -> Result<
             id,
             one_way: false,
             method,
+            names_no_object,
             detail,
         }) => {
-            tracing::warn!("({}) {method}: {detail}", session.label());
-            outbox.error(&id, &Exception::TypeError(format!("{method}: {detail}")));
+            tracing::debug!("({}) {method}: {detail}", session.label());
+            outbox.error(&id, &bad_arguments(method, names_no_object, &detail));
             Ok(())
         }
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The exception that the reference raises for such arguments.
+fn bad_arguments(method: &str, names_no_object: bool, detail: &str) -> Exception {
+    let message = format!("{method}: {detail}");
+    if names_no_object {
+        Exception::Other {
+            class: "ZODB.POSException.POSKeyError".to_owned(),
+            message,
+        }
+    } else {
+        Exception::TypeError(message)
     }
 }
 

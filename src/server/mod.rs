@@ -135,7 +135,7 @@ async fn serve(
             wanted = signals.next() => match wanted {
                 Wanted::Stop => break Stopped::Asked,
                 Wanted::Restart => break Stopped::Restart,
-                Wanted::ReopenLogs => logging.reopen(),
+                Wanted::ReopenLogs => reopen_logs(logging),
             },
         }
     };
@@ -145,8 +145,21 @@ async fn serve(
     if let Some(path) = address_file {
         remove_address_file(path);
     }
+    if logging.lost_lines() > 0 {
+        tracing::warn!("{} log lines could not be written", logging.lost_lines());
+    }
     tracing::info!("stopped");
     Ok(stopped)
+}
+
+fn reopen_logs(logging: &logging::Logging) {
+    let failures = logging.reopen();
+    for failure in &failures {
+        tracing::error!("{failure}");
+    }
+    if failures.is_empty() {
+        tracing::info!("log files reopened");
+    }
 }
 
 /// Ends the connections, then the storages.

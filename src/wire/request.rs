@@ -71,8 +71,8 @@ pub enum DecodeError {
         /// Its name, escaped and shortened.
         name: String,
     },
-    /// The arguments do not fit the method. A call gets a `TypeError`; a
-    /// one-way message closes the connection.
+    /// The arguments do not fit the method. A call gets a `TypeError`, or, where
+    /// an oid is wrong, a `POSKeyError`; a one-way message closes the connection.
     #[error("{method}: {detail}")]
     BadArguments {
         /// What the reply must name.
@@ -81,6 +81,8 @@ pub enum DecodeError {
         one_way: bool,
         /// The method's name on the wire.
         method: &'static str,
+        /// An oid was wanted and what is there is none, so it names no object.
+        names_no_object: bool,
         /// What is wrong.
         detail: String,
     },

@@ -19,7 +19,22 @@ pub(in crate::wire) struct Arguments<'a> {
 }
 
 /// Why arguments do not fit a method; becomes the message of a `TypeError`.
-pub(super) type Mismatch = String;
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mismatch {
+    /// In words.
+    pub(super) detail: String,
+    /// An oid was wanted and what is there is none, so it names no object.
+    pub(super) names_no_object: bool,
+}
+
+impl From<String> for Mismatch {
+    fn from(detail: String) -> Self {
+        Self {
+            detail,
+            names_no_object: false,
+        }
+    }
+}
 
 impl<'a> FromIterator<Value<'a>> for Arguments<'a> {
     /// Arguments past [`MAX_ARGUMENTS`] are counted, not kept.
@@ -47,10 +62,7 @@ impl<'a> Arguments<'a> {
     /// Ends the taking; an argument that is left over is one too many.
     pub(super) fn finish(&self) -> Result<(), Mismatch> {
         if self.given > self.taken {
-            return Err(format!(
-                "takes {} arguments, {} given",
-                self.taken, self.given
-            ));
+            return Err(format!("takes {} arguments, {} given", self.taken, self.given).into());
         }
         Ok(())
     }
@@ -66,7 +78,7 @@ impl<'a> Arguments<'a> {
 
     fn required(&mut self, name: &str) -> Result<Value<'a>, Mismatch> {
         self.next()
-            .ok_or_else(|| format!("argument {name} is missing"))
+            .ok_or_else(|| format!("argument {name} is missing").into())
     }
 
     /// The argument, or `None` where it was left out.
@@ -76,9 +88,10 @@ impl<'a> Arguments<'a> {
 
     pub(super) fn oid(&mut self, name: &str) -> Result<Oid, Mismatch> {
         let value = self.required(name)?;
-        eight_bytes(&value)
-            .map(Oid)
-            .ok_or_else(|| wrong(name, "an oid"))
+        eight_bytes(&value).map(Oid).ok_or_else(|| Mismatch {
+            names_no_object: true,
+            ..wrong(name, "an oid")
+        })
     }
 
     pub(super) fn tid(&mut self, name: &str) -> Result<Tid, Mismatch> {
@@ -251,7 +264,7 @@ impl<'a> Arguments<'a> {
 }
 
 fn wrong(name: &str, expected: &str) -> Mismatch {
-    format!("argument {name} must be {expected}")
+    format!("argument {name} must be {expected}").into()
 }
 
 /// An oid or a tid. Python 2 code carried over sends `'\0' * 8`, which is text

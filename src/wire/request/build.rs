@@ -8,7 +8,7 @@ pub(super) enum BuildError {
     UnknownMethod,
     BadArguments {
         method: &'static str,
-        detail: Mismatch,
+        mismatch: Mismatch,
     },
 }
 
@@ -24,7 +24,7 @@ pub(super) fn build<'a>(
     };
     builder(arguments)
         .and_then(|request| arguments.finish().map(|()| request))
-        .map_err(|detail| BuildError::BadArguments { method, detail })
+        .map_err(|mismatch| BuildError::BadArguments { method, mismatch })
 }
 
 /// The name as a constant, and the builder of a method.

@@ -149,11 +149,12 @@ fn finish<'a>(
             request,
         }),
         Err(BuildError::UnknownMethod) => Err(unknown(method)),
-        Err(BuildError::BadArguments { method, detail }) => Err(DecodeError::BadArguments {
+        Err(BuildError::BadArguments { method, mismatch }) => Err(DecodeError::BadArguments {
             id: id.into_owned(),
             one_way,
             method,
-            detail,
+            names_no_object: mismatch.names_no_object,
+            detail: mismatch.detail,
         }),
     }
 }
@@ -179,6 +180,7 @@ fn no_arguments(id: MessageId<'_>, one_way: bool, method: &str) -> DecodeError {
             id: id.into_owned(),
             one_way,
             method,
+            names_no_object: false,
             detail: "the arguments are not a tuple".to_owned(),
         },
     }

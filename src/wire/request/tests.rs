@@ -181,6 +181,7 @@ fn bad_arguments(format: Format, bytes: &[u8]) -> (Vec<u8>, bool, &'static str, 
             one_way,
             method,
             detail,
+            ..
         }) => (id.as_bytes().to_vec(), one_way, method, detail),
         other => panic!("{other:?}"),
     }
