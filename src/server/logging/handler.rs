@@ -213,7 +213,8 @@ impl Handler {
 /// Says something on standard error while there is no log to say it in. If even
 /// that fails, nobody can be told.
 pub fn note(text: std::fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr().lock(), "zeod: {text}");
+    let line = format!("zeod: {text}\n");
+    let _ = io::stderr().lock().write_all(line.as_bytes());
 }
 
 fn bad_format(target: &str, format: Option<&String>, reason: String) -> LoggingError {
