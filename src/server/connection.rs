@@ -157,15 +157,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Delivers what waits and handles every whole message, while there is room for answers.
+    /// Delivers what waits and handles every whole message, while there is room
+    /// for answers. What there is no room for stays in the inbox, which has a
+    /// bound of its own.
     fn handle_all(&mut self) -> Result<(), String> {
         loop {
+            if self.is_full() {
+                return Ok(());
+            }
             // Before each request: it must not be answered from a state newer
             // than what the client was told.
             self.session.deliver(&mut self.outbox, &InPlace)?;
-            if self.outbox.unsent().len() >= MAX_OUTBOX_BYTES {
-                return Ok(());
-            }
             let unhandled = self.input.get(self.start..self.filled).unwrap_or_default();
             match wire::next_frame(unhandled, MAX_FRAME_BYTES).map_err(|error| error.to_string())? {
                 FrameStep::Incomplete { needed_bytes } => {
@@ -180,6 +182,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
             }
         }
+    }
+
+    /// Are there so many unread answers that nothing more is to be answered?
+    fn is_full(&self) -> bool {
+        self.outbox.unsent().len() >= MAX_OUTBOX_BYTES
     }
 
     /// Moves what is unhandled to the buffer's front, and grows the buffer for
@@ -205,13 +212,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Ready once there is something to do: bytes came, deliveries came, or
     /// there is room again for answers.
     fn poll_progress(&mut self, context: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let was_full = self.outbox.unsent().len() >= MAX_OUTBOX_BYTES;
+        let was_full = self.is_full();
         let wrote = match self.poll_write(context) {
             Poll::Ready(Ok(())) => true,
             Poll::Ready(Err(end)) => return Poll::Ready(Err(end)),
             Poll::Pending => false,
         };
-        let is_full = self.outbox.unsent().len() >= MAX_OUTBOX_BYTES;
+        let is_full = self.is_full();
         let mut progress = was_full && !is_full;
         if !is_full && self.filled < self.input.len() {
             match self.poll_read(context) {
@@ -220,7 +227,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Poll::Pending => {}
             }
         }
-        if self.session.inbox().poll_filled(context.waker()).is_ready() {
+        if !is_full && self.session.inbox().poll_filled(context.waker()).is_ready() {
             progress = true;
         }
         if progress {
@@ -304,6 +311,10 @@ fn handle(payload: &[u8], session: &mut Session, outbox: &mut Outbox) -> Result<
             request,
         }) => {
             let method = request.method();
+            if request.is_barrier() {
+                session.settle();
+                session.deliver(outbox, &InPlace)?;
+            }
             let outcome = session.handle(&id, request, &InPlace);
             session::put(outbox, &id, one_way, outcome).map_err(|why| format!("{method}: {why}"))
         }

@@ -11,6 +11,9 @@ use crate::wire::{self, Exception, Reply, Value};
 /// A client gets so many oids at once at most.
 const MAX_NEW_OIDS: u64 = 100;
 
+/// The buffer of a record larger than this is not kept for the next one.
+const KEPT_BUFFER_BYTES: usize = 1 << 20;
+
 impl Registered {
     /// The revision of an object that was current just before `tid`.
     pub(super) fn load_before<'s>(
@@ -21,6 +24,10 @@ impl Registered {
         blocking: &dyn Blocking,
     ) -> Outcome<'s> {
         self.database.stats.loads.increment();
+        if buffer.len() > KEPT_BUFFER_BYTES {
+            buffer.truncate(KEPT_BUFFER_BYTES);
+            buffer.shrink_to_fit();
+        }
         let storage = &self.database.storage;
         let revision = match storage.load_before(oid, tid, Access::Cached, buffer) {
             Err(StorageError::WouldBlock) => {

@@ -143,6 +143,14 @@ impl Session {
         }
     }
 
+    /// After this, everything that was acknowledged to any client lies in this
+    /// client's inbox.
+    pub fn settle(&self) {
+        if let Some(registered) = &self.registered {
+            registered.database.settle();
+        }
+    }
+
     /// The client is gone, or is to go: releases all that it held.
     pub fn disconnect(&mut self) {
         let Some(mut registered) = self.registered.take() else {

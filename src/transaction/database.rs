@@ -118,6 +118,13 @@ impl Database {
             .retain(|other| !Arc::ptr_eq(other, inbox));
     }
 
+    /// Waits until a commit that is being told of has been told to all. A client
+    /// can hear of a commit from the one that made it while others' inboxes are
+    /// still being filled.
+    pub fn settle(&self) {
+        drop(self.hub.lock());
+    }
+
     /// Number of connections.
     pub fn connections(&self) -> usize {
         self.hub.lock().inboxes.len()

@@ -219,6 +219,15 @@ pub enum Request<'a> {
 }
 
 impl Request<'_> {
+    /// Must the answer show everything that was acknowledged to anybody before
+    /// the request came?
+    pub fn is_barrier(&self) -> bool {
+        matches!(
+            self,
+            Self::Ping | Self::LastTransaction | Self::GetInvalidations { .. }
+        )
+    }
+
     /// The method's name on the wire.
     pub fn method(&self) -> &'static str {
         match self {
