@@ -230,15 +230,6 @@ impl Registered {
                 transaction,
             } => self.check_current_serial(&transaction, oid, serial),
             Request::TpcAbort { transaction } => self.tpc_abort(&transaction),
-            Request::IteratorStart { start, stop } => self.iterator_start(start, stop, blocking),
-            Request::IteratorNext { iterator } => self.iterator_next(iterator, blocking),
-            Request::IteratorRecordStart { iterator, tid } => {
-                self.iterator_record_start(iterator, tid)
-            }
-            Request::IteratorRecordNext { iterator } => {
-                self.iterator_record_next(iterator, blocking)
-            }
-            Request::IteratorGc { iterators } => self.iterator_gc(&iterators),
             Request::ServerStatus => self.server_status(),
             Request::Ping => Outcome::DONE,
             // Handled by the session itself.
@@ -248,6 +239,25 @@ impl Registered {
             | Request::Vote { .. }
             | Request::TpcFinish { .. }
             | Request::SetClientLabel { .. } => Outcome::DONE,
+            other => self.handle_iteration(other, blocking),
+        }
+    }
+
+    fn handle_iteration(
+        &mut self,
+        request: Request<'_>,
+        blocking: &dyn Blocking,
+    ) -> Outcome<'static> {
+        match request {
+            Request::IteratorStart { start, stop } => self.iterator_start(start, stop, blocking),
+            Request::IteratorNext { iterator } => self.iterator_next(iterator, blocking),
+            Request::IteratorRecordStart { iterator, tid } => {
+                self.iterator_record_start(iterator, tid)
+            }
+            Request::IteratorRecordNext { iterator } => {
+                self.iterator_record_next(iterator, blocking)
+            }
+            Request::IteratorGc { iterators } => self.iterator_gc(&iterators),
             undo_pack_blob => errors::not_served(undo_pack_blob.method()),
         }
     }
