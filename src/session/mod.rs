@@ -135,7 +135,7 @@ impl Session {
                 registered.tpc_finish(&transaction, id, &self.inbox, blocking)
             }
             Request::SetClientLabel { label } => {
-                self.label = format!("{label} {}", self.address);
+                self.label = format!("{} {}", in_the_log(&label), self.address);
                 Outcome::DONE
             }
             other => registered.handle_other(other, &mut self.buffer, blocking),
@@ -261,6 +261,17 @@ impl Registered {
             undo_pack_blob => errors::not_served(undo_pack_blob.method()),
         }
     }
+}
+
+/// So much of a client's words is shown in the log.
+const LOGGED_CHARS: usize = 100;
+
+/// A client's words, so that they neither fill the log nor forge lines of it.
+fn in_the_log(text: &str) -> String {
+    let shown = text.chars().take(LOGGED_CHARS);
+    shown
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
 }
 
 /// Runs `work` where it may wait, and brings its result back.
