@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::session::{DatabaseMap, Outbox, Outcome, Session, put};
-use crate::transaction::{Inbox, Inline};
+use crate::transaction::Inline;
 use crate::types::{Oid, Tid};
 use crate::wire::{
     self, Format, FrameStep, Message, MessageId, Request, TransactionKey, Value, next_frame,
@@ -179,10 +179,6 @@ impl Client {
     pub fn invalidations(&mut self) -> Vec<(Tid, Vec<Oid>)> {
         let events = self.take_events();
         events.iter().filter_map(invalidation).collect()
-    }
-
-    pub fn inbox(&self) -> Arc<Inbox> {
-        Arc::clone(self.session.inbox())
     }
 
     pub fn register(&mut self, storage: &str, read_only: bool) -> Answer {

@@ -133,9 +133,10 @@ fn a_new_object_that_is_there_already_is_a_conflict() {
     let server = Server::file();
     let mut client = server.client();
     let serial = client.commit(&[(1, Tid::ZERO, b"a")]);
-    client.vote_store(1, 1, Tid::ZERO);
-    let conflicts = client.events.pop_back();
-    assert!(format!("{conflicts:?}").contains("serials"));
+    let vote = client.vote_store(1, 1, Tid::ZERO);
+    let conflicts = client.answer(vote).unwrap().unwrap();
+    let conflict = &conflicts.as_items().unwrap()[0];
+    assert_eq!(conflict.get("serials"), Some(&serials(serial, Tid::ZERO)));
     client.abort(1).unwrap();
     assert_eq!(client.load(1).unwrap().1, serial);
 }

