@@ -135,7 +135,7 @@ impl Session {
                 registered.tpc_finish(&transaction, id, &self.inbox, blocking)
             }
             Request::SetClientLabel { label } => {
-                self.label = format!("{label} {}", self.address);
+                self.label = format!("{} {}", in_the_log(&label), self.address);
                 tracing::info!("({}) is the client's label", self.label);
                 Outcome::DONE
             }
@@ -239,6 +239,18 @@ impl Registered {
                 transaction,
             } => self.check_current_serial(&transaction, oid, serial),
             Request::TpcAbort { transaction } => self.tpc_abort(&transaction),
+            Request::ServerStatus => self.server_status(),
+            Request::Ping => Outcome::DONE,
+            other => self.handle_iteration(other, blocking),
+        }
+    }
+
+    fn handle_iteration(
+        &mut self,
+        request: Request<'_>,
+        blocking: &dyn Blocking,
+    ) -> Outcome<'static> {
+        match request {
             Request::IteratorStart { start, stop } => self.iterator_start(start, stop, blocking),
             Request::IteratorNext { iterator } => self.iterator_next(iterator, blocking),
             Request::IteratorRecordStart { iterator, tid } => {
@@ -248,12 +260,21 @@ impl Registered {
                 self.iterator_record_next(iterator, blocking)
             }
             Request::IteratorGc { iterators } => self.iterator_gc(&iterators),
-            Request::ServerStatus => self.server_status(),
-            Request::Ping => Outcome::DONE,
             // Undo, pack and blobs.
             other => errors::not_served(other.method()),
         }
     }
+}
+
+/// So much of a client's words is shown in the log.
+const LOGGED_CHARS: usize = 100;
+
+/// A client's words, so that they neither fill the log nor forge lines of it.
+fn in_the_log(text: &str) -> String {
+    let shown = text.chars().take(LOGGED_CHARS);
+    shown
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
 }
 
 /// Runs `work` where it may wait, and brings its result back.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Outcome, Registered, Session, errors, waiting};
+use super::{Outcome, Registered, Session, errors, in_the_log, waiting};
 use crate::transaction::Blocking;
 use crate::types::Tid;
 use crate::wire::{Exception, Reply, Value};
@@ -20,7 +20,8 @@ impl Session {
         let Some(database) = self.databases.get(storage) else {
             let known: Vec<_> = self.databases.keys().map(String::as_str).collect();
             let known = known.join(", ");
-            tracing::warn!("({label}) asks for storage {storage:?}; there is {known}");
+            let asked = in_the_log(storage);
+            tracing::warn!("({label}) asks for storage {asked:?}; there is {known}");
             return Outcome::Error(Exception::ValueError(format!("unknown storage: {storage}")));
         };
         let storage_is_read_only = database.options.read_only || database.storage.is_read_only();

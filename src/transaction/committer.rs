@@ -207,3 +207,6 @@ impl Committer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

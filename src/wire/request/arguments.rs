@@ -10,6 +10,10 @@ use crate::wire::value::Value;
 /// More than any method takes.
 pub(in crate::wire) const MAX_ARGUMENTS: usize = 8;
 
+/// A client's name for a transaction longer than this is refused: it is kept
+/// as long as the transaction lasts, and shown in errors.
+const MAX_TRANSACTION_KEY_BYTES: usize = 4096;
+
 /// Arguments that are taken one after the other. They live in an array so that
 /// a call without containers is read without an allocation.
 pub(in crate::wire) struct Arguments<'a> {
@@ -230,6 +234,9 @@ impl<'a> Arguments<'a> {
         }
         let mut pickle = Vec::new();
         write_value(&mut pickle, &value).map_err(|error| error.to_string())?;
+        if pickle.len() > MAX_TRANSACTION_KEY_BYTES {
+            return Err(wrong("id", "a short name of a transaction"));
+        }
         Ok(TransactionKey::Bytes(pickle.into()))
     }
 
