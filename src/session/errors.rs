@@ -80,10 +80,3 @@ pub fn not_served(method: &'static str) -> Outcome<'static> {
         message: format!("this server does not offer {method}"),
     })
 }
-
-/// The answer where the work for a request was never run.
-pub fn not_run() -> Exception {
-    Exception::StorageSystemError {
-        message: "the request could not be run".to_owned(),
-    }
-}

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::register::number;
-use super::{Outcome, Registered, errors, waiting};
+use super::{Outcome, Registered, waiting};
 use crate::storage::{DataRecord, RecordIterator, TransactionIterator};
 use crate::transaction::Blocking;
 use crate::types::{Tid, TransactionMeta};
@@ -49,9 +49,8 @@ impl Registered {
         blocking: &dyn Blocking,
     ) -> Outcome<'static> {
         match waiting(blocking, || self.database.storage.iterate(start, stop)) {
-            Some(Ok(iterator)) => self.add_iterator(OpenIterator::Transactions(iterator, None)),
-            Some(Err(error)) => error.into(),
-            None => errors::not_run().into(),
+            Ok(iterator) => self.add_iterator(OpenIterator::Transactions(iterator, None)),
+            Err(error) => error.into(),
         }
     }
 
@@ -62,16 +61,15 @@ impl Registered {
             return unknown(id);
         };
         match waiting(blocking, || iterator.next_transaction()) {
-            Some(Ok(Some(meta))) => {
+            Ok(Some(meta)) => {
                 *last = meta.tid;
                 Outcome::Reply(Reply::Value(transaction_item(meta)))
             }
-            Some(Ok(None)) => {
+            Ok(None) => {
                 self.iterators.open.remove(&id);
                 Outcome::DONE
             }
-            Some(Err(error)) => error.into(),
-            None => errors::not_run().into(),
+            Err(error) => error.into(),
         }
     }
 
@@ -102,13 +100,12 @@ impl Registered {
             return unknown(id);
         };
         match waiting(blocking, || records.next_record()) {
-            Some(Ok(Some(record))) => Outcome::Reply(Reply::Value(record_item(record))),
-            Some(Ok(None)) => {
+            Ok(Some(record)) => Outcome::Reply(Reply::Value(record_item(record))),
+            Ok(None) => {
                 self.iterators.open.remove(&id);
                 Outcome::DONE
             }
-            Some(Err(error)) => error.into(),
-            None => errors::not_run().into(),
+            Err(error) => error.into(),
         }
     }
 

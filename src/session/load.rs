@@ -1,7 +1,7 @@
 //! Reading objects, and new object ids.
 
 use super::register::{dict, number};
-use super::{Outcome, Registered, errors, waiting};
+use super::{Outcome, Registered, waiting};
 use crate::disk::Access;
 use crate::storage::{HistoryEntry, StorageError};
 use crate::transaction::Blocking;
@@ -32,7 +32,7 @@ impl Registered {
         let revision = match storage.load_before(oid, tid, Access::Cached, buffer) {
             Err(StorageError::WouldBlock) => {
                 let again = || storage.load_before(oid, tid, Access::Wait, buffer);
-                waiting(blocking, again).unwrap_or(Err(StorageError::WouldBlock))
+                waiting(blocking, again)
             }
             result => result,
         };
@@ -57,12 +57,11 @@ impl Registered {
     ) -> Outcome<'s> {
         let storage = &self.database.storage;
         match waiting(blocking, || storage.load_serial(oid, serial, Access::Wait)) {
-            Some(Ok(data)) => {
+            Ok(data) => {
                 *buffer = data;
                 Outcome::Reply(Reply::Data(buffer))
             }
-            Some(Err(error)) => error.into(),
-            None => errors::not_run().into(),
+            Err(error) => error.into(),
         }
     }
 
@@ -72,7 +71,6 @@ impl Registered {
         let current = match storage.current_serial(oid, Access::Cached) {
             Err(StorageError::WouldBlock) => {
                 waiting(blocking, || storage.current_serial(oid, Access::Wait))
-                    .unwrap_or(Err(StorageError::WouldBlock))
             }
             result => result,
         };
@@ -88,14 +86,13 @@ impl Registered {
         let storage = &self.database.storage;
         let with_extension_key = !storage.description().supports_undo;
         match waiting(blocking, || storage.history(oid, size)) {
-            Some(Ok(entries)) => {
+            Ok(entries) => {
                 let lines = entries
                     .into_iter()
                     .map(|entry| history_line(entry, with_extension_key));
                 Outcome::Reply(Reply::Value(Value::List(lines.collect())))
             }
-            Some(Err(error)) => error.into(),
-            None => errors::not_run().into(),
+            Err(error) => error.into(),
         }
     }
 
@@ -107,7 +104,7 @@ impl Registered {
     ) -> Outcome<'_> {
         let storage = &self.database.storage;
         match waiting(blocking, || storage.next_record(next)) {
-            Some(Ok(Some(record))) => Outcome::Reply(Reply::Value(Value::Tuple(vec![
+            Ok(Some(record)) => Outcome::Reply(Reply::Value(Value::Tuple(vec![
                 Value::Bytes(record.oid.0.to_vec().into()),
                 Value::Bytes(record.serial.0.to_vec().into()),
                 Value::Bytes(record.data.into()),
@@ -115,9 +112,8 @@ impl Registered {
                     .next
                     .map_or(Value::None, |oid| Value::Bytes(oid.0.to_vec().into())),
             ]))),
-            Some(Ok(None)) => Outcome::Error(Exception::ValueError("empty tree".to_owned())),
-            Some(Err(error)) => error.into(),
-            None => errors::not_run().into(),
+            Ok(None) => Outcome::Error(Exception::ValueError("empty tree".to_owned())),
+            Err(error) => error.into(),
         }
     }
 
@@ -128,12 +124,11 @@ impl Registered {
         }
         let count = usize::try_from(count.clamp(1, MAX_NEW_OIDS)).unwrap_or(1);
         match waiting(blocking, || self.database.storage.new_oids(count)) {
-            Some(Ok(oids)) => {
+            Ok(oids) => {
                 let oids = oids.iter().map(|oid| Value::Bytes(oid.0.to_vec().into()));
                 Outcome::Reply(Reply::Value(Value::List(oids.collect())))
             }
-            Some(Err(error)) => error.into(),
-            None => errors::not_run().into(),
+            Err(error) => error.into(),
         }
     }
 
@@ -143,12 +138,11 @@ impl Registered {
             return Outcome::Error(Exception::ReadOnly);
         }
         match waiting(blocking, || self.database.storage.new_oids(1)) {
-            Some(Ok(oids)) => match oids.first() {
+            Ok(oids) => match oids.first() {
                 Some(&oid) => Outcome::Reply(Reply::Oid(oid)),
-                None => errors::not_run().into(),
+                None => Outcome::DONE,
             },
-            Some(Err(error)) => error.into(),
-            None => errors::not_run().into(),
+            Err(error) => error.into(),
         }
     }
 }

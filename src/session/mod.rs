@@ -27,6 +27,7 @@ pub use deliver::put;
 pub use info::{Databases, ruok};
 pub use outbox::Outbox;
 
+use crate::storage::StorageError;
 use crate::transaction::{Blocking, Database, Inbox};
 use crate::types::Tid;
 use crate::wire::{Exception, MessageId, Reply, Request};
@@ -278,11 +279,15 @@ fn in_the_log(text: &str) -> String {
 }
 
 /// Runs `work` where it may wait, and brings its result back.
-fn waiting<R>(blocking: &dyn Blocking, work: impl FnOnce() -> R) -> Option<R> {
+fn waiting<R, E: From<StorageError>>(
+    blocking: &dyn Blocking,
+    work: impl FnOnce() -> Result<R, E>,
+) -> Result<R, E> {
     let mut work = Some(work);
     let mut result = None;
     blocking.run(&mut || result = work.take().map(|work| work()));
-    result
+    // `Blocking` runs what it is given; if it did not, nothing was read.
+    result.unwrap_or_else(|| Err(StorageError::WouldBlock.into()))
 }
 
 /// A map from storage names to what serves them.

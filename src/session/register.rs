@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Outcome, Registered, Session, errors, in_the_log, waiting};
+use super::{Outcome, Registered, Session, in_the_log, waiting};
 use crate::transaction::Blocking;
 use crate::types::Tid;
 use crate::wire::{Exception, Reply, Value};
@@ -83,7 +83,7 @@ impl Registered {
             self.database.invalidations_since(tid, self.seen)
         });
         match answer {
-            Some(Ok(Some(answer))) => {
+            Ok(Some(answer)) => {
                 tracing::debug!("{} invalidations up to {}", answer.oids.len(), answer.tid);
                 let oids = answer
                     .oids
@@ -93,9 +93,8 @@ impl Registered {
                 let answer = vec![tid, Value::List(oids.collect())];
                 Outcome::Reply(Reply::Value(Value::Tuple(answer)))
             }
-            Some(Ok(None)) => Outcome::DONE,
-            Some(Err(error)) => error.into(),
-            None => errors::not_run().into(),
+            Ok(None) => Outcome::DONE,
+            Err(error) => error.into(),
         }
     }
 }

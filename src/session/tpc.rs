@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Outcome, Registered, errors, waiting};
+use super::{Outcome, Registered, waiting};
 use crate::disk::Access;
 use crate::storage::StorageError;
 use crate::transaction::{
@@ -140,18 +140,17 @@ impl Registered {
             Ok(transaction) => transaction,
             Err(exception) => return Outcome::Error(exception),
         };
-        let already = |how: &str| {
-            let message = format!("Already voting ({how})");
-            Outcome::Error(Exception::StorageTransactionError { message })
-        };
-        let (buffer, held) = match &transaction.stage {
-            Stage::Collecting { .. } => match transaction.take_stage() {
-                Stage::Collecting { buffer, held } => (buffer, held),
-                _ => return already("locked"),
-            },
-            Stage::Waiting { .. } => return already("waiting"),
-            Stage::Voted { .. } | Stage::Finishing { .. } | Stage::Moving => {
-                return already("locked");
+        let (buffer, held) = match transaction.take_stage() {
+            Stage::Collecting { buffer, held } => (buffer, held),
+            other => {
+                let how = if matches!(other, Stage::Waiting { .. }) {
+                    "waiting"
+                } else {
+                    "locked"
+                };
+                transaction.stage = other;
+                let message = format!("Already voting ({how})");
+                return Outcome::Error(Exception::StorageTransactionError { message });
             }
         };
         let wanted = buffer.locks();
@@ -223,7 +222,6 @@ impl Registered {
         let outcome = match vote(storage, buffer, hand_back, Access::Cached) {
             Ok(VoteOutcome::WouldWait(buffer)) => {
                 waiting(blocking, || vote(storage, buffer, hand_back, Access::Wait))
-                    .unwrap_or(Err(VoteError::Storage(StorageError::WouldBlock)))
             }
             outcome => outcome,
         };
@@ -240,23 +238,26 @@ impl Registered {
                 });
                 Outcome::Reply(Reply::Value(handed_back(conflicts)))
             }
-            failed => {
-                let error = match failed {
-                    Err(error) => error,
-                    Ok(_) => VoteError::Storage(StorageError::WouldBlock),
-                };
-                tracing::debug!("({label}) vote: {error}");
-                if matches!(
-                    error,
-                    VoteError::Conflict(_) | VoteError::ReadConflict { .. }
-                ) {
-                    self.database.stats.conflicts.increment();
-                }
-                self.database.locks.release(held.ticket);
-                self.end_transaction();
-                error.into()
+            // With `Access::Wait` no vote wants to wait.
+            Ok(VoteOutcome::WouldWait(_)) => {
+                self.fail_vote(held, label, StorageError::WouldBlock.into())
             }
+            Err(error) => self.fail_vote(held, label, error),
         }
+    }
+
+    /// The transaction is over before it could be finished.
+    fn fail_vote(&mut self, held: Held, label: &str, error: VoteError) -> Outcome<'static> {
+        tracing::debug!("({label}) vote: {error}");
+        if matches!(
+            error,
+            VoteError::Conflict(_) | VoteError::ReadConflict { .. }
+        ) {
+            self.database.stats.conflicts.increment();
+        }
+        self.database.locks.release(held.ticket);
+        self.end_transaction();
+        error.into()
     }
 
     /// Finishes a voted transaction; the reply comes with the commit.
@@ -273,14 +274,15 @@ impl Registered {
             Err(Exception::NotTheCurrentTransaction { .. }) => return Outcome::DONE,
             Err(exception) => return Outcome::Error(exception),
         };
-        if !matches!(transaction.stage, Stage::Voted { .. }) {
-            return Outcome::Error(Exception::Other {
-                class: "builtins.AssertionError".to_owned(),
-                message: "tpc_finish without a vote".to_owned(),
-            });
-        }
-        let Stage::Voted { voted, held } = transaction.take_stage() else {
-            return errors::not_run().into();
+        let (voted, held) = match transaction.take_stage() {
+            Stage::Voted { voted, held } => (voted, held),
+            other => {
+                transaction.stage = other;
+                return Outcome::Error(Exception::Other {
+                    class: "builtins.AssertionError".to_owned(),
+                    message: "tpc_finish without a vote".to_owned(),
+                });
+            }
         };
         transaction.stage = Stage::Finishing {
             finish: id.clone().into_owned(),
