@@ -24,6 +24,16 @@ impl From<StorageError> for Exception {
                     message: error.to_string(),
                 }
             }
+            StorageError::NotUndoable { reason } => Self::UndoError {
+                reason: reason.to_owned(),
+                oid: None,
+            },
+            StorageError::CannotUndo { failures } => Self::MultipleUndoErrors(
+                failures
+                    .into_iter()
+                    .map(|failure| (failure.oid, failure.reason))
+                    .collect(),
+            ),
             StorageError::WouldBlock
             | StorageError::WritingStopped { .. }
             | StorageError::NoSpace { .. }

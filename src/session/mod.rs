@@ -18,6 +18,7 @@ mod outbox;
 mod register;
 mod store;
 mod tpc;
+mod undo;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ pub use outbox::Outbox;
 use crate::storage::StorageError;
 use crate::transaction::{Blocking, Database, Inbox};
 use crate::types::Tid;
-use crate::wire::{Exception, MessageId, Reply, Request};
+use crate::wire::{Exception, MessageId, Reply, Request, Value};
 use iterate::Iterators;
 use tpc::ClientTransaction;
 
@@ -239,6 +240,10 @@ impl Registered {
                 serial,
                 transaction,
             } => self.check_current_serial(&transaction, oid, serial),
+            Request::Undo {
+                undone,
+                transaction,
+            } => self.undo(&transaction, &undone),
             Request::TpcAbort { transaction } => self.tpc_abort(&transaction),
             Request::ServerStatus => self.server_status(),
             Request::Ping => Outcome::DONE,
@@ -261,7 +266,13 @@ impl Registered {
                 self.iterator_record_next(iterator, blocking)
             }
             Request::IteratorGc { iterators } => self.iterator_gc(&iterators),
-            // Undo, pack and blobs.
+            Request::UndoLog { first, last } => self.undo_info(first, last, &Value::None, blocking),
+            Request::UndoInfo {
+                first,
+                last,
+                specification,
+            } => self.undo_info(first, last, &specification, blocking),
+            // Pack and blobs.
             other => errors::not_served(other.method()),
         }
     }

@@ -52,7 +52,7 @@ impl Registered {
         self.collect(key, false, |buffer| buffer.check(oid, serial))
     }
 
-    fn collect(
+    pub(super) fn collect(
         &mut self,
         key: &TransactionKey,
         is_store: bool,

@@ -7,7 +7,8 @@ use super::{Outcome, Registered, waiting};
 use crate::disk::Access;
 use crate::storage::StorageError;
 use crate::transaction::{
-    Blocking, CommitRequest, Inbox, Ticket, TransactionBuffer, VoteError, VoteOutcome, Voted, vote,
+    Blocking, CommitRequest, Inbox, LockRequest, Ticket, TransactionBuffer, VoteError, VoteOutcome,
+    Voted, vote,
 };
 use crate::types::TransactionMeta;
 use crate::wire::{Exception, MessageId, Reply, TransactionKey, Value};
@@ -153,7 +154,14 @@ impl Registered {
                 return Outcome::Error(Exception::StorageTransactionError { message });
             }
         };
-        let wanted = buffer.locks();
+        let wanted = if buffer.undoes() {
+            waiting(blocking, || {
+                Ok::<_, StorageError>(buffer.locks(&*database.storage))
+            })
+            .unwrap_or(LockRequest::Everything)
+        } else {
+            buffer.locks(&*database.storage)
+        };
         if let Some(held) = held {
             if database.locks.covers(held.ticket, &wanted) {
                 return self.vote_locked(buffer, held, label, blocking);
@@ -227,8 +235,13 @@ impl Registered {
         };
         match outcome {
             Ok(VoteOutcome::Voted(voted)) => {
+                let undone = voted
+                    .undone
+                    .iter()
+                    .map(|oid| Value::Bytes(oid.0.to_vec().into()));
+                let undone = undone.collect();
                 self.set_stage(Stage::Voted { voted, held });
-                Outcome::Reply(Reply::Value(Value::List(Vec::new())))
+                Outcome::Reply(Reply::Value(Value::List(undone)))
             }
             Ok(VoteOutcome::Conflicts(buffer, conflicts)) => {
                 tracing::debug!("({label}) {} conflicts, handed back", conflicts.len());

@@ -50,8 +50,8 @@ pub enum StorageError {
     /// The operation does not exist for this kind of storage.
     #[error("{storage} does not support {operation}")]
     Unsupported {
-        /// The kind of storage.
-        storage: &'static str,
+        /// The storage.
+        storage: String,
         /// The operation's protocol name.
         operation: &'static str,
     },
@@ -87,6 +87,18 @@ pub enum StorageError {
         /// Why, and what to do.
         problem: String,
     },
+    /// No transaction that can be undone has this id.
+    #[error("{reason}")]
+    NotUndoable {
+        /// ZODB's words for it.
+        reason: &'static str,
+    },
+    /// Later changes stand against undoing a transaction.
+    #[error("the transaction cannot be undone: {}", describe(failures))]
+    CannotUndo {
+        /// For each object that is in the way, why.
+        failures: Vec<UndoFailure>,
+    },
     /// The system refused.
     #[error("{doing}: {source}")]
     Io {
@@ -95,6 +107,20 @@ pub enum StorageError {
         /// The system's words.
         source: io::Error,
     },
+}
+
+/// An object that keeps a transaction from being undone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UndoFailure {
+    /// The object.
+    pub oid: Oid,
+    /// Why, in ZODB's words.
+    pub reason: String,
+}
+
+fn describe(failures: &[UndoFailure]) -> String {
+    let one = |failure: &UndoFailure| format!("{}: {}", failure.oid, failure.reason);
+    failures.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 impl StorageError {

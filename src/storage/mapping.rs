@@ -157,7 +157,7 @@ impl Storage for MappingStorage {
     }
 
     fn next_record(&self, _from: Option<Oid>) -> Result<Option<CurrentRecord>> {
-        Err(unsupported("record_iternext"))
+        Err(self.unsupported("record_iternext"))
     }
 
     fn iterate(
@@ -201,8 +201,9 @@ impl Storage for MappingStorage {
         for record in &staged.records {
             match record.kind {
                 StagedRecordKind::Store => {}
-                StagedRecordKind::Delete => return Err(unsupported("deleteObject")),
-                StagedRecordKind::Restore { .. } => return Err(unsupported("restore")),
+                StagedRecordKind::Undo { .. } => return Err(self.unsupported("undo")),
+                StagedRecordKind::Delete => return Err(self.unsupported("deleteObject")),
+                StagedRecordKind::Restore { .. } => return Err(self.unsupported("restore")),
             }
         }
         Ok(Box::new(NothingReserved))
@@ -252,13 +253,6 @@ impl Storage for MappingStorage {
 
     fn close(&self) -> Result<()> {
         Ok(())
-    }
-}
-
-fn unsupported(operation: &'static str) -> StorageError {
-    StorageError::Unsupported {
-        storage: "MappingStorage",
-        operation,
     }
 }
 

@@ -8,10 +8,11 @@ pub mod file;
 mod mapping;
 mod staged;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 
-pub use error::{Result, StorageError};
+pub use error::{Result, StorageError, UndoFailure};
 pub use mapping::MappingStorage;
 pub use staged::{RECORD_GAP_BYTES, Staged, StagedBody, StagedRecord, StagedRecordKind};
 
@@ -88,6 +89,35 @@ pub struct CurrentRecord {
     pub next: Option<Oid>,
 }
 
+/// A transaction that `undoLog` lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UndoableTransaction {
+    /// The transaction; its `tid` is always there.
+    pub meta: TransactionMeta,
+    /// Length of its record in the file.
+    pub size_bytes: u64,
+}
+
+/// What undoing a transaction does to one object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UndoneRecord {
+    /// The object.
+    pub oid: Oid,
+    /// It gets back the state that this transaction wrote; None: it ceases to exist.
+    pub to: Option<Tid>,
+}
+
+/// What the same transaction did to an object before it undoes something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PendingRecord {
+    /// It stored this.
+    Data(Vec<u8>),
+    /// It gave it back the state that this transaction wrote.
+    StateOf(Tid),
+    /// It ended it.
+    Nothing,
+}
+
 /// Goes through the transactions of a storage in order. What is committed
 /// after it was made is not seen.
 pub trait TransactionIterator: Send + fmt::Debug {
@@ -158,6 +188,31 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// The ids of the last `count` transactions with the objects that they
     /// wrote, oldest first.
     fn last_invalidations(&self, count: usize) -> Result<Vec<(Tid, Vec<Oid>)>>;
+
+    /// Lists the transactions that can be undone, newest first; `visit` says
+    /// whether to go on.
+    fn undo_log(&self, visit: &mut dyn FnMut(UndoableTransaction) -> bool) -> Result<()> {
+        let _ = visit;
+        Ok(())
+    }
+    /// The objects that undoing transaction `tid` writes.
+    fn undo_objects(&self, tid: Tid) -> Result<Vec<Oid>> {
+        let _ = tid;
+        Err(self.unsupported("undo"))
+    }
+    /// What undoing transaction `tid` does, after what the same transaction did
+    /// (`pending`). The objects are locked, so it stays true until the commit.
+    fn undo(&self, tid: Tid, pending: &HashMap<Oid, PendingRecord>) -> Result<Vec<UndoneRecord>> {
+        let _ = (tid, pending);
+        Err(self.unsupported("undo"))
+    }
+    /// The error for what this storage cannot do.
+    fn unsupported(&self, operation: &'static str) -> StorageError {
+        StorageError::Unsupported {
+            storage: self.description().name.clone(),
+            operation,
+        }
+    }
 
     /// `count` oids that were never given out, also not before a restart.
     fn new_oids(&self, count: usize) -> Result<Vec<Oid>>;

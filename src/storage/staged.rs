@@ -39,6 +39,12 @@ pub enum StagedRecordKind {
     Store,
     /// The object is deleted.
     Delete,
+    /// The object gets back the state that it had after transaction `to`; None:
+    /// it ceases to exist. There is no data.
+    Undo {
+        /// The transaction that wrote that state.
+        to: Option<Tid>,
+    },
     /// A revision copied from another storage.
     Restore {
         /// The revision's own serial.

@@ -5,7 +5,9 @@ use std::os::unix::fs::FileExt;
 
 use thiserror::Error;
 
-use crate::storage::{RECORD_GAP_BYTES, Staged, StagedBody, StagedRecord, StagedRecordKind};
+use crate::storage::{
+    RECORD_GAP_BYTES, Staged, StagedBody, StagedRecord, StagedRecordKind, UndoneRecord,
+};
 use crate::types::{Oid, Tid, TransactionMeta};
 
 /// A transaction whose data is longer than this waits in a temporary file.
@@ -41,6 +43,8 @@ pub enum Operation {
     },
     /// The object must stay as the client saw it.
     Check { oid: Oid, serial: Tid },
+    /// A transaction is to be undone.
+    Undo { tid: Tid },
     /// A revision of another storage.
     Restore {
         oid: Oid,
@@ -105,6 +109,20 @@ impl TransactionBuffer {
         Ok(())
     }
 
+    /// Adds the undoing of a transaction.
+    pub fn undo(&mut self, tid: Tid) -> Result<(), BufferError> {
+        self.check_room()?;
+        self.operations.push(Operation::Undo { tid });
+        Ok(())
+    }
+
+    /// Does it undo something?
+    pub fn undoes(&self) -> bool {
+        self.operations
+            .iter()
+            .any(|operation| matches!(operation, Operation::Undo { .. }))
+    }
+
     /// Adds a revision of another storage; without data the object ceases to exist.
     pub fn restore(
         &mut self,
@@ -132,14 +150,27 @@ impl TransactionBuffer {
         Ok(data)
     }
 
-    /// The records to write: all operations that change something, but those
-    /// whose numbers are in `dropped` (sorted), which conflicted and were stored anew.
-    pub fn into_staged(self, dropped: &[usize]) -> Staged {
-        let record = |(number, operation): (usize, Operation)| {
+    /// The records to write: those of all operations that change something, but
+    /// those whose numbers are in `dropped` (sorted), which conflicted and were
+    /// stored anew; `undone` has what each undo does, in order.
+    pub fn into_staged(self, dropped: &[usize], undone: Vec<Vec<UndoneRecord>>) -> Staged {
+        let mut undone = undone.into_iter();
+        let mut records = Vec::with_capacity(self.operations.len());
+        for (number, operation) in self.operations.into_iter().enumerate() {
             let (oid, data, kind) = match operation {
                 Operation::Store { oid, data, .. } => (oid, data, StagedRecordKind::Store),
                 Operation::Delete { oid, data, .. } => (oid, data, StagedRecordKind::Delete),
-                Operation::Check { .. } => return None,
+                Operation::Check { .. } => continue,
+                Operation::Undo { .. } => {
+                    records.extend(
+                        undone
+                            .next()
+                            .unwrap_or_default()
+                            .into_iter()
+                            .map(undone_record),
+                    );
+                    continue;
+                }
                 Operation::Restore {
                     oid,
                     serial,
@@ -156,15 +187,10 @@ impl TransactionBuffer {
                     },
                 ),
             };
-            let kept = dropped.binary_search(&number).is_err();
-            kept.then_some(StagedRecord { oid, data, kind })
-        };
-        let records = self
-            .operations
-            .into_iter()
-            .enumerate()
-            .filter_map(record)
-            .collect();
+            if dropped.binary_search(&number).is_err() {
+                records.push(StagedRecord { oid, data, kind });
+            }
+        }
         Staged {
             meta: self.meta,
             records,
@@ -205,6 +231,14 @@ impl TransactionBuffer {
     }
 }
 
+fn undone_record(UndoneRecord { oid, to }: UndoneRecord) -> StagedRecord {
+    StagedRecord {
+        oid,
+        data: 0..0,
+        kind: StagedRecordKind::Undo { to },
+    }
+}
+
 /// Writes data to the temporary file; the gap before it becomes a hole.
 fn put_at(file: &File, data: &[u8], start: u64) -> io::Result<()> {
     if data.is_empty() {
@@ -229,7 +263,7 @@ mod tests {
         buffer.check(Oid::from_u64(3), Tid::ZERO).unwrap();
         assert!(matches!(buffer.body, StagedBody::File(_)));
         assert_eq!(buffer.operations().len(), 13);
-        let staged = buffer.into_staged(&[0]);
+        let staged = buffer.into_staged(&[0], vec![]);
         assert_eq!(staged.records.len(), 11);
         let mut read = Vec::new();
         for record in staged

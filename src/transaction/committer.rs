@@ -175,6 +175,7 @@ impl Committer {
                     Voted {
                         staged,
                         reservation,
+                        ..
                     },
                 ticket,
                 origin,

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 
 use thiserror::Error;
@@ -6,7 +6,7 @@ use thiserror::Error;
 use super::buffer::{Operation, TransactionBuffer};
 use super::object_locks::LockRequest;
 use crate::disk::Access;
-use crate::storage::{Reservation, Staged, Storage, StorageError};
+use crate::storage::{PendingRecord, Reservation, Staged, Storage, StorageError, UndoneRecord};
 use crate::types::{Oid, Tid};
 
 /// A transaction that nothing known now can keep from finishing.
@@ -16,6 +16,8 @@ pub struct Voted {
     pub staged: Staged,
     /// The disk space for it.
     pub reservation: Box<dyn Reservation>,
+    /// The objects that undone transactions change; the client does not know them.
+    pub undone: Vec<Oid>,
 }
 
 /// An object that was changed by somebody else since the client read it.
@@ -67,8 +69,9 @@ pub enum VoteError {
 }
 
 impl TransactionBuffer {
-    /// The locks that the transaction needs from its vote to its end.
-    pub fn locks(&self) -> LockRequest {
+    /// The locks that the transaction needs from its vote to its end. Reads the
+    /// transactions that it undoes.
+    pub fn locks(&self, storage: &dyn Storage) -> LockRequest {
         if self.meta.tid.is_some() {
             return LockRequest::Everything;
         }
@@ -80,8 +83,15 @@ impl TransactionBuffer {
                 | Operation::Delete { oid, .. }
                 | Operation::Restore { oid, .. } => changed.push(*oid),
                 Operation::Check { oid, .. } => checked.push(*oid),
+                // One that cannot be undone fails when the vote is taken.
+                Operation::Undo { tid } => {
+                    changed.extend(storage.undo_objects(*tid).unwrap_or_default());
+                }
             }
         }
+        // The same object twice, and each object's place before its check.
+        changed.sort_unstable();
+        changed.dedup();
         LockRequest::Objects { changed, checked }
     }
 }
@@ -93,6 +103,8 @@ struct Checked {
     conflicting: Vec<usize>,
     /// The objects whose last store conflicts.
     conflicts: BTreeMap<Oid, usize>,
+    /// What each undo does, in order.
+    undone: Vec<Vec<UndoneRecord>>,
 }
 
 /// Checks a transaction whose locks are held against the storage.
@@ -105,6 +117,9 @@ pub fn vote(
     hand_back: bool,
     access: Access,
 ) -> Result<VoteOutcome, VoteError> {
+    if access == Access::Cached && buffer.undoes() {
+        return Ok(VoteOutcome::WouldWait(buffer));
+    }
     let checked = match check(storage, &buffer, hand_back, access) {
         Err(VoteError::Storage(StorageError::WouldBlock)) => {
             return Ok(VoteOutcome::WouldWait(buffer));
@@ -121,11 +136,18 @@ pub fn vote(
             .collect();
         return conflicts.map(|conflicts| VoteOutcome::Conflicts(buffer, conflicts));
     }
-    let staged = buffer.into_staged(&checked.conflicting);
+    let undone = checked
+        .undone
+        .iter()
+        .flatten()
+        .map(|record| record.oid)
+        .collect();
+    let staged = buffer.into_staged(&checked.conflicting, checked.undone);
     let reservation = storage.prepare(&staged)?;
     Ok(VoteOutcome::Voted(Voted {
         staged,
         reservation,
+        undone,
     }))
 }
 
@@ -177,10 +199,53 @@ fn check(
                     });
                 }
             }
+            Operation::Undo { tid } => {
+                let undone = {
+                    let pending = pending(buffer, &checked, number)?;
+                    storage.undo(tid, &pending)?
+                };
+                checked.undone.push(undone);
+            }
             Operation::Restore { .. } => {}
         }
     }
     Ok(checked)
+}
+
+/// What the operations before number `until` did to each object.
+fn pending(
+    buffer: &TransactionBuffer,
+    checked: &Checked,
+    until: usize,
+) -> Result<HashMap<Oid, PendingRecord>, VoteError> {
+    let mut pending = HashMap::new();
+    let mut undone = checked.undone.iter();
+    for operation in buffer.operations().iter().take(until) {
+        match operation {
+            Operation::Store { oid, data, .. }
+            | Operation::Restore {
+                oid,
+                data,
+                has_data: true,
+                ..
+            } => {
+                pending.insert(*oid, PendingRecord::Data(buffer.data(data)?));
+            }
+            Operation::Delete { oid, .. } | Operation::Restore { oid, .. } => {
+                pending.insert(*oid, PendingRecord::Nothing);
+            }
+            Operation::Undo { .. } => {
+                for record in undone.next().into_iter().flatten() {
+                    let state = record
+                        .to
+                        .map_or(PendingRecord::Nothing, PendingRecord::StateOf);
+                    pending.insert(record.oid, state);
+                }
+            }
+            Operation::Check { .. } => {}
+        }
+    }
+    Ok(pending)
 }
 
 fn conflict(
@@ -193,6 +258,8 @@ fn conflict(
         Operation::Delete { oid, serial, .. }
         | Operation::Check { oid, serial }
         | Operation::Restore { oid, serial, .. } => (*oid, *serial, None),
+        // An undo names no object; it fails with an error of its own.
+        Operation::Undo { .. } => (Oid::ROOT, Tid::ZERO, None),
     };
     // Read already by the check, so this does not wait.
     let current = storage.current_serial(oid, Access::Wait)?;

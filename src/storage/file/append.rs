@@ -1,6 +1,5 @@
 //! Lays transactions out as they stand in the file, and writes them.
 
-use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::ops::Range;
 
@@ -118,7 +117,8 @@ impl Layout {
         let records: u64 = staged
             .records
             .iter()
-            .map(|record| record_bytes(record, &backs))
+            .zip(&backs)
+            .map(|(record, &back)| record_bytes(record, back))
             .sum();
         header.length = header.header_bytes() + records;
         let own_start = self.own.len();
@@ -129,16 +129,16 @@ impl Layout {
         self.pieces.push(Piece::Own(own_start..self.own.len()));
 
         let mut position = start + header.header_bytes();
-        for record in &staged.records {
+        for (record, &back) in staged.records.iter().zip(&backs) {
             self.positions.push((record.oid, position));
             let head = DataHeader {
                 oid: record.oid,
                 tid: serial(record, *tid),
                 previous: index.get(record.oid).unwrap_or(0),
                 transaction: start,
-                data_bytes: written_data_bytes(record, &backs),
+                data_bytes: written_data_bytes(record, back),
             };
-            self.record(number, record, &head, &backs, &mut staged.body)?;
+            self.record(number, record, &head, back, &mut staged.body)?;
             position += head.record_bytes();
         }
         debug_assert_eq!(position, start + header.length, "the records add up");
@@ -154,13 +154,12 @@ impl Layout {
         transaction: usize,
         record: &StagedRecord,
         head: &DataHeader,
-        backs: &Backs,
+        back: u64,
         body: &mut StagedBody,
     ) -> Result<()> {
         if head.data_bytes == 0 {
             let own_start = self.own.len();
             self.own.extend_from_slice(&head.to_bytes());
-            let back = backs.get(&record.data.start).copied().unwrap_or(0);
             self.own.extend_from_slice(&back.to_be_bytes());
             self.pieces.push(Piece::Own(own_start..self.own.len()));
             return Ok(());
@@ -216,34 +215,36 @@ impl Layout {
     }
 }
 
-/// For restored records whose data an older record has already: where that one
-/// stands, by the start of the record's place in the body.
-type Backs = HashMap<u64, u64>;
+/// For each record, in order: where the older record stands whose data it
+/// shares; 0 where it shares none.
+type Backs = Vec<u64>;
 
 fn find_backs(staged: &Staged, index: &Index, data: &DataFile) -> Result<Backs> {
-    let mut backs = Backs::new();
-    for record in &staged.records {
-        let StagedRecordKind::Restore {
+    let back = |record: &StagedRecord| match record.kind {
+        StagedRecordKind::Restore {
             previous: Some(previous),
             has_data,
             ..
-        } = record.kind
-        else {
-            continue;
-        };
-        let Some(candidate) = record_in_transaction(record.oid, previous, index, data)? else {
-            continue;
-        };
-        if same_data(staged, record, has_data, candidate, data)? {
-            backs.insert(record.data.start, candidate);
+        } => match record_in_transaction(record.oid, previous, index, data)? {
+            Some(candidate) if same_data(staged, record, has_data, candidate, data)? => {
+                Ok(candidate)
+            }
+            _ => Ok(0),
+        },
+        StagedRecordKind::Undo { to: Some(to) } => {
+            record_in_transaction(record.oid, to, index, data)?.ok_or_else(|| {
+                // Votes of undo keep a pack from taking it away.
+                data.corrupt(0, format!("{} has lost its state of {to}", record.oid))
+            })
         }
-    }
-    Ok(backs)
+        _ => Ok(0),
+    };
+    staged.records.iter().map(back).collect()
 }
 
 /// The position of the record of `oid` in transaction `tid`. The hint that a
 /// client gives may name a transaction that is not here.
-fn record_in_transaction(
+pub(super) fn record_in_transaction(
     oid: Oid,
     tid: Tid,
     index: &Index,
@@ -292,28 +293,23 @@ fn same_data(
 fn serial(record: &StagedRecord, tid: Tid) -> Tid {
     match record.kind {
         StagedRecordKind::Restore { serial, .. } => serial,
-        StagedRecordKind::Store | StagedRecordKind::Delete => tid,
+        StagedRecordKind::Store | StagedRecordKind::Delete | StagedRecordKind::Undo { .. } => tid,
     }
 }
 
 /// Length of the data that the record will have in the file; 0: a back pointer.
-fn written_data_bytes(record: &StagedRecord, backs: &Backs) -> u64 {
+fn written_data_bytes(record: &StagedRecord, back: u64) -> u64 {
     match record.kind {
         StagedRecordKind::Store => record.data_bytes(),
-        StagedRecordKind::Delete => 0,
-        StagedRecordKind::Restore { .. } if backs.contains_key(&record.data.start) => 0,
-        StagedRecordKind::Restore { has_data, .. } => {
-            if has_data {
-                record.data_bytes()
-            } else {
-                0
-            }
-        }
+        StagedRecordKind::Restore { has_data: true, .. } if back == 0 => record.data_bytes(),
+        StagedRecordKind::Delete
+        | StagedRecordKind::Undo { .. }
+        | StagedRecordKind::Restore { .. } => 0,
     }
 }
 
-fn record_bytes(record: &StagedRecord, backs: &Backs) -> u64 {
-    let data_bytes = written_data_bytes(record, backs);
+fn record_bytes(record: &StagedRecord, back: u64) -> u64 {
+    let data_bytes = written_data_bytes(record, back);
     let tail = if data_bytes == 0 {
         NUMBER_BYTES as u64
     } else {

@@ -47,7 +47,7 @@ impl FileIterator {
 
 /// The position of the first transaction at or after `start`, from the end of
 /// the file that is nearer in time.
-fn find_start(data: &DataFile, end: u64, start: Tid) -> Result<u64> {
+pub(super) fn find_start(data: &DataFile, end: u64, start: Tid) -> Result<u64> {
     let tid_at =
         |position| Ok::<_, StorageError>(data.read_transaction(position, Access::Wait)?.header);
     let first = tid_at(FIRST_TRANSACTION)?.tid;

@@ -13,7 +13,9 @@ mod open;
 mod reader;
 mod recover;
 mod space;
+mod undo;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -32,8 +34,9 @@ use reader::DataFile;
 use space::Space;
 
 use super::{
-    Committing, CurrentRecord, CurrentSerial, Description, HistoryEntry, Reservation, Result,
-    Revision, Staged, Storage, StorageError, TransactionIterator,
+    Committing, CurrentRecord, CurrentSerial, Description, HistoryEntry, PendingRecord,
+    Reservation, Result, Revision, Staged, Storage, StorageError, TransactionIterator,
+    UndoableTransaction, UndoneRecord,
 };
 use crate::disk::{Access, Disk};
 use crate::types::{Oid, Tid};
@@ -285,6 +288,21 @@ impl Storage for FileStorage {
             invalidations.push((meta.tid.unwrap_or_default(), oids));
         }
         Ok(invalidations)
+    }
+
+    fn undo_log(&self, visit: &mut dyn FnMut(UndoableTransaction) -> bool) -> Result<()> {
+        let generation = self.generation.load();
+        undo::for_each_undoable(&generation.data, self.end.load(Ordering::Acquire), visit)
+    }
+
+    fn undo_objects(&self, tid: Tid) -> Result<Vec<Oid>> {
+        let generation = self.generation.load();
+        undo::objects_of(&generation, self.end.load(Ordering::Acquire), tid)
+    }
+
+    fn undo(&self, tid: Tid, pending: &HashMap<Oid, PendingRecord>) -> Result<Vec<UndoneRecord>> {
+        let generation = self.generation.load();
+        undo::undo(&generation, self.end.load(Ordering::Acquire), tid, pending)
     }
 
     fn new_oids(&self, count: usize) -> Result<Vec<Oid>> {

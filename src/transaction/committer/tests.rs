@@ -112,6 +112,7 @@ impl Bench {
         let request = CommitRequest {
             voted: Voted {
                 staged,
+                undone: Vec::new(),
                 reservation,
             },
             ticket,
