@@ -10,7 +10,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Sleep;
 
 use super::limits::{
-    HELLO_TIME, MAX_FRAME_BYTES, MAX_HELLO_BYTES, MAX_OUTBOX_BYTES, READ_BYTES, STALLED_TIME,
+    HELLO_TIME, LINGER_TIME, MAX_BEHIND_BYTES, MAX_FRAME_BYTES, MAX_HELLO_BYTES, MAX_OUTBOX_BYTES,
+    READ_BYTES, STALLED_TIME,
 };
 use crate::session::{self, Databases, Outbox, Session};
 use crate::transaction::Blocking;
@@ -117,6 +118,8 @@ struct Connection<S> {
     filled: usize,
     /// How many bytes the message at `start` needs in all, as far as is known.
     needed_bytes: usize,
+    /// Bytes that others left for the client since its outbox has been full.
+    behind_bytes: usize,
     timer: Timer,
 }
 
@@ -130,6 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             start: 0,
             filled: 0,
             needed_bytes: FRAME_HEADER_BYTES,
+            behind_bytes: 0,
             timer: Timer::default(),
         }
     }
@@ -137,8 +141,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn run(&mut self) -> End {
         loop {
             if let Err(why) = self.handle_all() {
+                // Nothing stays locked for one who is waited for.
+                self.session.disconnect();
                 // What was answered before is still the client's.
-                let _ = poll_fn(|context| self.poll_write(context).map(|_| ())).await;
+                let rest = poll_fn(|context| self.poll_write(context).map(|_| ()));
+                let _ = tokio::time::timeout(LINGER_TIME, rest).await;
                 return End::CutOff(why);
             }
             self.make_room();
@@ -153,7 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         loop {
             // Before each request: it must not be answered from a state newer
             // than what the client was told.
-            self.session.deliver(&mut self.outbox, &InPlace)?;
+            self.deliver()?;
             if self.outbox.unsent().len() >= MAX_OUTBOX_BYTES {
                 return Ok(());
             }
@@ -171,6 +178,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
             }
         }
+    }
+
+    /// Delivers what waits, also to a client that does not read: it may be a
+    /// granted lock. But only so much of it.
+    fn deliver(&mut self) -> Result<(), String> {
+        let before = self.outbox.unsent().len();
+        self.session.deliver(&mut self.outbox, &InPlace)?;
+        if before < MAX_OUTBOX_BYTES {
+            self.behind_bytes = 0;
+            return Ok(());
+        }
+        self.behind_bytes += self.outbox.unsent().len() - before;
+        if self.behind_bytes > MAX_BEHIND_BYTES {
+            return Err("the client does not read what it is sent".to_owned());
+        }
+        Ok(())
     }
 
     /// Moves what is unhandled to the buffer's front, and grows the buffer for

@@ -12,6 +12,11 @@ pub const MAX_HELLO_BYTES: usize = 64;
 /// A client whose unread answers take more than this is not read from until
 /// it has read some.
 pub const MAX_OUTBOX_BYTES: usize = 8 << 20;
+/// What a client is told by others is put behind its unread answers whatever
+/// their size; with more than this it is cut off.
+pub const MAX_BEHIND_BYTES: usize = 16 << 20;
+/// What a client that is cut off was answered before is sent within this time.
+pub const LINGER_TIME: Duration = Duration::from_secs(2);
 /// A client that reads nothing for this long, while answers wait, is cut off.
 pub const STALLED_TIME: Duration = Duration::from_mins(2);
 /// A client has to name its protocol within this time.
