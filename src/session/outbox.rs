@@ -84,7 +84,7 @@ mod tests {
         let call = ServerCall::ReceiveBlobChunk {
             oid: crate::types::Oid::ROOT,
             serial: crate::types::Tid::ZERO,
-            chunk: &[7; 100_000],
+            chunk: &[7; 10_000],
         };
         outbox.call(&call);
         let frame = outbox.unsent().to_vec();

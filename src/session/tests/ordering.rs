@@ -173,7 +173,7 @@ fn tids_strictly_increase_also_after_a_prescribed_one() {
     let mut client = server.client();
     let now = client.commit(&[(1, Tid::ZERO, b"a")]);
     // A year ahead of the clock.
-    let ahead = Tid::from_u64(now.to_u64() + (12 * 31 * 24 * 60 << 32));
+    let ahead = Tid::from_u64(now.to_u64() + ((12 * 31 * 24 * 60) << 32));
     client.begin_at(1, Some(ahead)).unwrap();
     client.store(1, 2, Tid::ZERO, b"b");
     client.vote(1).unwrap();
