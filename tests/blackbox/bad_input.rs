@@ -153,7 +153,7 @@ fn memory_for_a_frame_is_taken_as_it_arrives() {
     let mut clients: Vec<_> = (0..20).map(|_| site.client()).collect();
     for client in &mut clients {
         client.send_raw(&MAX_FRAME_BYTES.to_be_bytes()).unwrap();
-        client.send_raw(&[0; 100_000]).unwrap();
+        client.send_raw(&vec![0; 100_000]).unwrap();
     }
     site.assert_serves();
     site.assert_grown_at_most(SMALL_KIB);
