@@ -363,3 +363,6 @@ impl Timer {
         polled
     }
 }
+
+#[cfg(test)]
+mod tests;

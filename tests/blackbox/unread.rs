@@ -39,7 +39,9 @@ fn answers_that_nobody_reads_do_not_pile_up() {
         let payload = stalled.read_frame(PATIENCE).unwrap();
         let head = crate::raw_client::head(&payload).unwrap();
         assert_eq!(head.int_id(), Some(id));
-        site.assert_grown_at_most(OUTBOX_KIB);
+        if id % 100 == 0 {
+            site.assert_grown_at_most(OUTBOX_KIB);
+        }
     }
 }
 
