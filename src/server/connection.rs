@@ -11,7 +11,7 @@ use tokio::time::Sleep;
 
 use super::limits::{
     HELLO_TIME, LINGER_TIME, MAX_BEHIND_BYTES, MAX_FRAME_BYTES, MAX_HELLO_BYTES, MAX_OUTBOX_BYTES,
-    READ_BYTES, STALLED_TIME,
+    MAX_STRANGERS_FRAME_BYTES, READ_BYTES, STALLED_TIME,
 };
 use crate::session::{self, Databases, Outbox, Session};
 use crate::transaction::Blocking;
@@ -165,7 +165,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return Ok(());
             }
             let unhandled = self.input.get(self.start..self.filled).unwrap_or_default();
-            match wire::next_frame(unhandled, MAX_FRAME_BYTES).map_err(|error| error.to_string())? {
+            let longest = if self.session.is_registered() {
+                MAX_FRAME_BYTES
+            } else {
+                MAX_STRANGERS_FRAME_BYTES
+            };
+            match wire::next_frame(unhandled, longest).map_err(|error| error.to_string())? {
                 FrameStep::Incomplete { needed_bytes } => {
                     self.needed_bytes = needed_bytes;
                     return Ok(());

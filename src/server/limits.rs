@@ -7,6 +7,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Longest message that is taken from a client. Its memory is only taken as
 /// the bytes arrive.
 pub const MAX_FRAME_BYTES: usize = 256 << 20;
+/// Longest message of a client that has not registered: nobody knows yet
+/// whether it is one of ours.
+pub const MAX_STRANGERS_FRAME_BYTES: usize = 64 << 10;
 /// Longest first message: the protocol's name.
 pub const MAX_HELLO_BYTES: usize = 64;
 /// A client whose unread answers take more than this is not read from until

@@ -100,6 +100,11 @@ impl Session {
         &self.inbox
     }
 
+    /// Has the client chosen a storage?
+    pub fn is_registered(&self) -> bool {
+        self.registered.is_some()
+    }
+
     /// The client's name in the log.
     pub fn label(&self) -> &str {
         &self.label
@@ -231,9 +236,10 @@ impl Registered {
             } => self.check_current_serial(&transaction, oid, serial),
             Request::TpcAbort { transaction } => self.tpc_abort(&transaction),
             Request::ServerStatus => self.server_status(),
-            Request::Ping => Outcome::DONE,
-            // Handled by the session itself.
-            Request::Register { .. }
+            // A ping has done its work by its place in the order; the others
+            // are handled by the session itself.
+            Request::Ping
+            | Request::Register { .. }
             | Request::LoadBefore { .. }
             | Request::Store { .. }
             | Request::Vote { .. }

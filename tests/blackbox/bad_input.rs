@@ -161,6 +161,16 @@ fn memory_for_a_frame_is_taken_as_it_arrives() {
     site.await_all_gone();
 }
 
+#[test]
+fn who_has_not_registered_may_not_send_much() {
+    let mut site = Site::start(&[]);
+    let mut client = site.stranger();
+    client.send_frame(Z5).unwrap();
+    client.send_raw(&(1_u32 << 20).to_be_bytes()).unwrap();
+    let why = "a frame of 1048576 bytes is longer than the 65536 allowed";
+    assert_cut_off(&mut site, &mut client, why);
+}
+
 /// A message `ping` with these arguments, pickled, is refused.
 fn assert_refused(site: &mut Site, arguments: &[u8], why: &str) {
     for one_way in [false, true] {
