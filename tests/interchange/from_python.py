@@ -1,0 +1,132 @@
+"""Databases written by Python's FileStorage, with every kind of index and of tail, as zeod serves them."""
+
+import os
+import random
+import shutil
+
+import compare
+import history
+import zeod
+from zeod import check
+from ZEO.ClientStorage import ClientStorage
+from ZODB.Connection import TransactionMetaData
+from ZODB.FileStorage import FileStorage
+from ZODB.tests.MinPO import MinPO
+from ZODB.tests.StorageTestBase import zodb_pickle
+from ZODB.utils import p64, z64
+
+TRANSACTIONS = 1000
+MAGIC_PYTHON2 = b'FS21'
+
+
+def write(directory):
+    """The database; an older copy of its index; what a vote leaves at the end of the file."""
+    path = os.path.join(directory, 'written.fs')
+    storage = FileStorage(path)
+    writer = history.Writer(storage, seed=1)
+    writer.write(TRANSACTIONS // 2)
+    storage.close()
+    shutil.copy(f'{path}.index', f'{path}.older')
+    storage = FileStorage(path)
+    writer.storage = storage
+    writer.write(TRANSACTIONS - TRANSACTIONS // 2)
+    size = storage.getSize()
+    storage.close()
+
+    # A vote writes the whole transaction, with status 'c': in a copy, which is then read back.
+    voted = os.path.join(directory, 'voted.fs')
+    shutil.copy(path, voted)
+    storage = FileStorage(voted)
+    meta = TransactionMetaData('nobody', 'voted and never finished')
+    storage.tpc_begin(meta)
+    storage.store(p64(1 << 33), z64, zodb_pickle(MinPO('never')), '', meta)
+    storage.tpc_vote(meta)
+    with open(voted, 'rb') as f:
+        f.seek(size)
+        tail = f.read()
+    storage.tpc_abort(meta)
+    storage.close()
+    check(tail[16:17] == b'c', f'a voted transaction has the status {tail[16:17]}')
+    return path, writer.counts, tail
+
+
+def variants(path, tail):
+    """{name: (content of Data.fs, content of Data.fs.index)}"""
+    with open(path, 'rb') as f:
+        data = f.read()
+    with open(f'{path}.index', 'rb') as f:
+        index = f.read()
+    with open(f'{path}.older', 'rb') as f:
+        older = f.read()
+    return {
+        'present': (data, index),
+        'missing': (data, None),
+        'stale': (data, older),
+        'garbage': (data, random.Random(2).randbytes(5000)),
+        'cut': (data, index[:len(index) // 2]),
+        'empty': (data, b''),
+        'python2': (MAGIC_PYTHON2 + data[4:], index),
+        'voted-tail': (data + tail, index),
+        'voted-tail-no-index': (data + tail, None),
+        'torn-tail': (data + tail.replace(b'c', b' ', 1)[:-20], index),
+        'torn-header': (data + tail[:9], older),
+    }
+
+
+def main(directory):
+    path, counts, tail = write(directory)
+    made = variants(path, tail)
+    config = ['<zeo>', '  address 127.0.0.1:0', '</zeo>']
+    files = {}
+    for name, (data, index) in made.items():
+        os.mkdir(os.path.join(directory, name))
+        files[name] = file = os.path.join(directory, name, 'Data.fs')
+        with open(file, 'wb') as f:
+            f.write(data)
+        if index is not None:
+            with open(f'{file}.index', 'wb') as f:
+                f.write(index)
+        config += [f'<filestorage {name}>', f'  path {file}', '</filestorage>']
+    conf = os.path.join(directory, 'zeo.conf')
+    with open(conf, 'w') as f:
+        f.write('\n'.join(config) + '\n')
+
+    server = zeod.Zeod(directory, '-C', conf)
+    reference = FileStorage(path, read_only=True)
+    questions = 0
+    for name in made:
+        client = ClientStorage(server.address, storage=name, wait_timeout=20)
+        pipeline = compare.Pipeline(server.address, name)
+        # All oids at all tids once: with the same content the others can only differ in the index.
+        questions += compare.compare(name, reference, client, pipeline, every_tid=name == 'present')
+        pipeline.close()
+        client.close()
+    server.stop()
+    transactions = compare.iteration(reference)
+    for name, file in files.items():
+        after_the_stop(name, file, made[name][0], reference, transactions)
+    reference.close()
+    return (f'{len(transactions)} transactions ({counts}), {len(compare.revisions(transactions))} oids, '
+            f'{len(made)} storages, {questions} questions answered as FileStorage does')
+
+
+def after_the_stop(name, file, before, reference, transactions):
+    """Serving changes nothing but the tail; Python goes on with the file and the index."""
+    size = reference.getSize()
+    with open(file, 'rb') as f:
+        check(f.read() == before[:size], f'{name}: serving has changed Data.fs')
+    if 'tail' in name or 'torn' in name:
+        with open(f'{file}.tr0', 'rb') as f:
+            check(f.read() == before[size:], f'{name}: .tr0 is not what was cut off')
+    if name == 'python2':
+        with open(file, 'r+b') as f:
+            f.write(b'FS30')    # Python 3 opens no other
+    storage = FileStorage(file)
+    check(storage._used_index == 1, f"{name}: Python does not take zeod's index")
+    check(sorted(storage._index.items()) == sorted(reference._index.items()), f'{name}: another index')
+    check(compare.iteration(storage) == transactions, f'{name}: Python reads something else after zeod')
+    storage.close()
+
+
+if __name__ == '__main__':
+    zeod.main(main)

@@ -1,0 +1,37 @@
+//! Many stock clients on few objects. `ZEOD_STRESS_SECONDS` says how long each run is to take:
+//! 10 s here, 60 s before a release.
+
+#[path = "support/python_env.rs"]
+mod python_env;
+#[path = "support/python_script.rs"]
+mod python_script;
+
+use std::env;
+use std::time::Duration;
+
+const DEFAULT_SECONDS: u64 = 10;
+
+/// Starting eight clients, ending them and comparing their caches takes its time, too.
+const MARGIN: Duration = Duration::from_mins(2);
+
+fn stress(wire: &str) {
+    let seconds = match env::var("ZEOD_STRESS_SECONDS") {
+        Ok(text) => text.parse().unwrap(),
+        Err(_) => DEFAULT_SECONDS,
+    };
+    python_script::run(
+        "stress/stress.py",
+        &[wire, &seconds.to_string()],
+        Duration::from_secs(seconds) + MARGIN,
+    );
+}
+
+#[test]
+fn eight_clients_lose_nothing_with_pickles() {
+    stress("pickle");
+}
+
+#[test]
+fn eight_clients_lose_nothing_with_msgpack() {
+    stress("msgpack");
+}
