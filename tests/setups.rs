@@ -27,3 +27,10 @@ fn transactions_span_two_databases_of_one_server() {
 fn transactions_span_two_servers() {
     setup("two-servers");
 }
+
+/// ZODB votes in one order everywhere, so that this cannot happen; a client that does not must not
+/// hold the others up for longer than `transaction-timeout`.
+#[test]
+fn clients_that_lock_in_crossing_orders_go_on() {
+    setup("crossed");
+}
