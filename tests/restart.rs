@@ -6,7 +6,6 @@ mod python_env;
 #[path = "support/python_script.rs"]
 mod python_script;
 
-use std::env;
 use std::time::Duration;
 
 const DEFAULT_ROUNDS: u32 = 10;
@@ -22,10 +21,7 @@ fn no_oid_is_given_twice_over_restarts() {
 
 #[test]
 fn no_acknowledged_transaction_is_lost_by_kill_9() {
-    let rounds = match env::var("ZEOD_CRASH_ROUNDS") {
-        Ok(text) => text.parse().unwrap(),
-        Err(_) => DEFAULT_ROUNDS,
-    };
+    let rounds = python_script::number("ZEOD_CRASH_ROUNDS", DEFAULT_ROUNDS);
     python_script::run(
         "restart/crash.py",
         &[rounds.to_string()],

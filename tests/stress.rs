@@ -6,23 +6,19 @@ mod python_env;
 #[path = "support/python_script.rs"]
 mod python_script;
 
-use std::env;
 use std::time::Duration;
 
-const DEFAULT_SECONDS: u64 = 10;
+const DEFAULT_SECONDS: u32 = 10;
 
 /// Starting eight clients, ending them and comparing their caches takes its time, too.
 const MARGIN: Duration = Duration::from_mins(2);
 
 fn stress(wire: &str) {
-    let seconds = match env::var("ZEOD_STRESS_SECONDS") {
-        Ok(text) => text.parse().unwrap(),
-        Err(_) => DEFAULT_SECONDS,
-    };
+    let seconds = python_script::number("ZEOD_STRESS_SECONDS", DEFAULT_SECONDS);
     python_script::run(
         "stress/stress.py",
         &[wire, &seconds.to_string()],
-        Duration::from_secs(seconds) + MARGIN,
+        Duration::from_secs(seconds.into()) + MARGIN,
     );
 }
 

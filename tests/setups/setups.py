@@ -22,7 +22,7 @@ PROCESSES = 4
 ACCOUNTS = 6            # in each database: few, so that transfers meet
 TRANSFERS = 100         # of each process
 START = 1000
-CROSSED = 100           # a deadlock is over after the time of transaction-timeout.conf
+CROSSED = {'accounts': 1, 'transfers': 30, 'crossed': True}    # fewer: each deadlock takes its time
 LIMIT_S = 100
 SHARING = 2
 ADDITIONS = 200
@@ -46,6 +46,10 @@ def define(servers):
 
 
 # Two clients that share one database.
+
+def create(definitions):
+    ZODB.config.databaseFromString(fixture('zope-shared.conf', **definitions)).close()
+
 
 def add(definitions, number):
     db = ZODB.config.databaseFromString(fixture('zope-shared.conf', **definitions))
@@ -77,6 +81,8 @@ def add(definitions, number):
 def shared(directory):
     server = start(directory, 'first-server.conf')
     definitions = define([server])
+    # ZODB itself cannot stand two clients that create the root at the same time.
+    zeod.run_all(directory, LIMIT_S, {'create': (create, definitions)})
     results = zeod.run_all(directory, LIMIT_S, {
         f'client{number}': (add, definitions, number) for number in range(SHARING)})
     server.stop()
@@ -97,16 +103,16 @@ def close(databases):
         db.close()
 
 
-def prepare(definitions):
+def prepare(definitions, accounts):
     databases = open_both(definitions)
     for db in databases.values():
         with db.transaction() as connection:
-            for number in range(ACCOUNTS):
+            for number in range(accounts):
                 connection.root()[number] = PersistentMapping(balance=START)
     close(databases)
 
 
-def transfer(definitions, number, transfers=TRANSFERS, crossed=False):
+def transfer(definitions, number, accounts, transfers, crossed):
     """Move amounts to and fro; which database is written first changes each time."""
     rng = random.Random(number)
     if crossed and number % 2:
@@ -125,8 +131,8 @@ def transfer(definitions, number, transfers=TRANSFERS, crossed=False):
                 roots = {first: connection.root(), second: connection.get_connection(second).root()}
                 giver, taker = rng.sample(['1', '2'], 2)
                 amount = rng.randrange(1, 20)
-                roots[giver][rng.randrange(ACCOUNTS)]['balance'] -= amount
-                roots[taker][rng.randrange(ACCOUNTS)]['balance'] += amount
+                roots[giver][rng.randrange(accounts)]['balance'] -= amount
+                roots[taker][rng.randrange(accounts)]['balance'] += amount
             counts['transfers'] += 1
         except ConflictError:
             counts['conflicts'] += 1
@@ -140,25 +146,25 @@ def transfer(definitions, number, transfers=TRANSFERS, crossed=False):
     return counts
 
 
-def span(directory, *confs, transfers=TRANSFERS, crossed=False):
+def span(directory, *confs, accounts=ACCOUNTS, transfers=TRANSFERS, crossed=False):
     servers = [start(directory, conf) for conf in confs]
     definitions = define([servers[0], servers[-1]])
-    zeod.run_all(directory, LIMIT_S, {'prepare': (prepare, definitions)})
+    zeod.run_all(directory, LIMIT_S, {'prepare': (prepare, definitions, accounts)})
     results = zeod.run_all(directory, LIMIT_S, {
-        f'process{number}': (transfer, definitions, number, transfers, crossed) for number in range(PROCESSES)})
+        f'process{number}': (transfer, definitions, number, accounts, transfers, crossed) for number in range(PROCESSES)})
     for server in servers:
         server.stop()
     total = commits = 0
     for number in '12':
         db = DB(FileStorage(os.path.join(directory, f'var/Data{number}.fs')))
         root = db.open().root()
-        total += sum(root[account]['balance'] for account in range(ACCOUNTS))
+        total += sum(root[account]['balance'] for account in range(accounts))
         commits += len(list(db.storage.iterator())) - 2     # the root's and the accounts' own
         db.close()
     slowest = max(result.pop('slowest ms') for result in results.values())
     counts = sum(results.values(), collections.Counter())
     # After a timeout, too: what was voted first, and timed out, is what a client asks to finish first.
-    check(total == 2 * ACCOUNTS * START, f'the sum of all accounts is {total}')
+    check(total == 2 * accounts * START, f'the sum of all accounts is {total}')
     check(commits == 2 * PROCESSES * transfers, f'{commits} transactions in both files')
     return f'{dict(counts)}, the slowest took {slowest} ms; the sum is kept'
 
@@ -167,7 +173,7 @@ SETUPS = {
     'shared': shared,
     'one-server': lambda directory: span(directory, 'two-databases.conf'),
     'two-servers': lambda directory: span(directory, 'first-server.conf', 'second-server.conf'),
-    'crossed': lambda directory: span(directory, 'transaction-timeout.conf', transfers=CROSSED, crossed=True),
+    'crossed': lambda directory: span(directory, 'transaction-timeout.conf', **CROSSED),
 }
 
 

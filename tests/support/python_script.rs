@@ -1,5 +1,12 @@
 //! Runs a Python script of the acceptance tests against the zeod program.
 
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test that includes this module uses a part of it; a panic there is a failed test"
+)]
+
+use std::env;
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
@@ -43,6 +50,15 @@ pub fn run<A: AsRef<OsStr>>(script: &str, arguments: &[A], limit: Duration) {
             |status| format!("failed ({status})")
         )
     );
+}
+
+/// How long or how often a test runs: what the environment says, or `default`.
+///
+/// # Panics
+///
+/// Where the environment says something else than a number.
+pub fn number(variable: &str, default: u32) -> u32 {
+    env::var(variable).map_or(default, |text| text.parse().unwrap())
 }
 
 /// Returns `None` where the process had to be ended. What it started ends with it: each of its
