@@ -11,11 +11,14 @@ from zeod import check
 from ZEO.ClientStorage import ClientStorage
 from ZODB.Connection import TransactionMetaData
 from ZODB.FileStorage import FileStorage
+from ZODB.serialize import referencesf
 from ZODB.tests.MinPO import MinPO
 from ZODB.tests.StorageTestBase import zodb_pickle
+from ZODB.TimeStamp import TimeStamp
 from ZODB.utils import p64, z64
 
 TRANSACTIONS = 1000
+DENSE_OBJECTS = 70_000
 MAGIC_PYTHON2 = b'FS21'
 
 
@@ -50,14 +53,41 @@ def write(directory):
     return path, writer.counts, tail
 
 
-def variants(path, tail):
-    """{name: (content of Data.fs, content of Data.fs.index)}"""
+def write_packed(path):
+    """Packed in the middle: packed transactions, and histories that begin later."""
+    packed = path.replace('written', 'packed')
+    storage = FileStorage(packed, pack_keep_old=False)
+    history.Writer(storage, seed=5, repeat=False).write(TRANSACTIONS)
+    tids = [transaction.tid for transaction in storage.iterator()]
+    storage.pack(TimeStamp(tids[len(tids) // 2]).timeTime(), referencesf, gc=False)
+    check(next(storage.iterator()).status == 'p', 'the pack has packed nothing')
+    storage.close()
+    return packed
+
+
+def write_dense(path):
+    """More objects than have one prefix in the index, in few transactions."""
+    dense = path.replace('written', 'dense')
+    storage = FileStorage(dense)
+    for start in range(0, DENSE_OBJECTS, 1000):
+        meta = TransactionMetaData()
+        storage.tpc_begin(meta)
+        for oid in range(start, min(start + 1000, DENSE_OBJECTS)):
+            storage.store(p64(oid), z64, zodb_pickle(MinPO(oid)), '', meta)
+        storage.tpc_vote(meta)
+        storage.tpc_finish(meta)
+    storage.close()
+    return dense
+
+
+def read(path):
     with open(path, 'rb') as f:
-        data = f.read()
-    with open(f'{path}.index', 'rb') as f:
-        index = f.read()
-    with open(f'{path}.older', 'rb') as f:
-        older = f.read()
+        return f.read()
+
+
+def variants(path, tail):
+    """{name: (content of Data.fs, content of Data.fs.index)}, all with the same transactions."""
+    data, index, older = read(path), read(f'{path}.index'), read(f'{path}.older')
     return {
         'present': (data, index),
         'missing': (data, None),
@@ -76,6 +106,11 @@ def variants(path, tail):
 def main(directory):
     path, counts, tail = write(directory)
     made = variants(path, tail)
+    references = dict.fromkeys(made, FileStorage(path, read_only=True))
+    for name, written in (('packed', write_packed(path)), ('dense', write_dense(path))):
+        made[name] = read(written), read(f'{written}.index')
+        made[f'{name}-no-index'] = read(written), None
+        references[name] = references[f'{name}-no-index'] = FileStorage(written, read_only=True)
     config = ['<zeo>', '  address 127.0.0.1:0', '</zeo>']
     files = {}
     for name, (data, index) in made.items():
@@ -92,39 +127,38 @@ def main(directory):
         f.write('\n'.join(config) + '\n')
 
     server = zeod.Zeod(directory, '-C', conf)
-    reference = FileStorage(path, read_only=True)
     questions = 0
     for name in made:
         client = ClientStorage(server.address, storage=name, wait_timeout=20)
         pipeline = compare.Pipeline(server.address, name)
-        # All oids at all tids once: with the same content the others can only differ in the index.
-        questions += compare.compare(name, reference, client, pipeline, every_tid=name == 'present')
+        # With the same content the others can only differ in the index, and at the end.
+        full = name in ('present', 'packed')
+        questions += compare.compare(name, references[name], client, pipeline, every_tid=full,
+                                     part=name.startswith('dense'), iterate=full or 'tail' in name)
         pipeline.close()
         client.close()
     server.stop()
-    transactions = compare.iteration(reference)
     for name, file in files.items():
-        after_the_stop(name, file, made[name][0], reference, transactions)
-    reference.close()
-    return (f'{len(transactions)} transactions ({counts}), {len(compare.revisions(transactions))} oids, '
+        after_the_stop(name, file, made[name][0], references[name])
+    for reference in set(references.values()):
+        reference.close()
+    return (f'{sum(counts.values())} changes {counts}, {len(history.OIDS)} oids, '
             f'{len(made)} storages, {questions} questions answered as FileStorage does')
 
 
-def after_the_stop(name, file, before, reference, transactions):
+def after_the_stop(name, file, before, reference):
     """Serving changes nothing but the tail; Python goes on with the file and the index."""
     size = reference.getSize()
-    with open(file, 'rb') as f:
-        check(f.read() == before[:size], f'{name}: serving has changed Data.fs')
+    check(read(file) == before[:size], f'{name}: serving has changed Data.fs')
     if 'tail' in name or 'torn' in name:
-        with open(f'{file}.tr0', 'rb') as f:
-            check(f.read() == before[size:], f'{name}: .tr0 is not what was cut off')
+        check(read(f'{file}.tr0') == before[size:], f'{name}: .tr0 is not what was cut off')
     if name == 'python2':
         with open(file, 'r+b') as f:
             f.write(b'FS30')    # Python 3 opens no other
     storage = FileStorage(file)
     check(storage._used_index == 1, f"{name}: Python does not take zeod's index")
     check(sorted(storage._index.items()) == sorted(reference._index.items()), f'{name}: another index')
-    check(compare.iteration(storage) == transactions, f'{name}: Python reads something else after zeod')
+    check(compare.iteration(storage) == compare.iteration(reference), f'{name}: Python reads something else after zeod')
     storage.close()
 
 

@@ -1,6 +1,5 @@
 """kill -9 under load: what was acknowledged is there, and nothing else is. Argument: how often."""
 
-import logging
 import os
 import random
 import sys
@@ -20,19 +19,6 @@ CLIENTS = 4
 SLOTS = 10              # so many objects each client has
 GOES_ON_LIMIT_S = 60
 END_LIMIT_S = 60
-
-
-class Stale(logging.Handler):
-    """The client says so where its cache knows more than the server: an acknowledged loss."""
-
-    def __init__(self):
-        super().__init__(logging.CRITICAL)
-        self.texts = []
-        logging.getLogger('ZEO').addHandler(self)
-
-    def emit(self, record):
-        if 'out of sync' in record.getMessage():
-            self.texts.append(record.getMessage())
 
 
 class LoggedStorage(ClientStorage):
@@ -63,7 +49,7 @@ def prepare(address):
 def load(address, directory, number):
     """Commits until the file `end` is there; the stock client reconnects by itself."""
     rng = random.Random(number)
-    stale = Stale()
+    stale = zeod.Complaints()
     storage = LoggedStorage(address, wait_timeout=60)
     storage.open_log(os.path.join(directory, f'client{number}.tokens'))
     db = DB(storage)
@@ -91,7 +77,7 @@ def load(address, directory, number):
             manager.abort()
     connection.close()
     db.close()
-    check(not stale.texts, stale.texts)
+    check(not stale.counts['out of sync'], 'the client cache knows more than the server: a loss')
     return count, disconnected, conflicts
 
 

@@ -4,6 +4,7 @@ Each client checks what it reads as it goes; at the end the file tells whether a
 and whether what stands in the clients' caches is true.
 """
 
+import bisect
 import collections
 import os
 import random
@@ -46,17 +47,18 @@ class Client:
         self.address, self.directory, self.number = address, directory, number
         self.random = random.Random(number)
         self.counts = collections.Counter()
+        self.complaints = zeod.Complaints()
         self.acknowledged = {}      # {token: the counters that it increments}
         self.uncertain = {}         # the same where the connection was lost in commit
         self.seen = collections.Counter()
         self.caches = []
+        self.cache_bytes = SMALL_CACHE_BYTES if number % 4 == 2 else CACHE_BYTES
         self.cache_file = os.path.join(directory, f'client{number}-1.zec')
         self.open()
 
     def open(self):
         persistent = self.number < PERSISTENT_CACHES
-        size = SMALL_CACHE_BYTES if self.number % 4 == 2 else CACHE_BYTES
-        self.storage = ClientStorage(self.address, cache_size=size, wait_timeout=30, var=self.directory,
+        self.storage = ClientStorage(self.address, cache_size=self.cache_bytes, wait_timeout=30, var=self.directory,
                                      client=f'client{self.number}' if persistent else None)
         # A small object cache, so that reads go to the client's cache and the server.
         self.db = DB(self.storage, cache_size=10)
@@ -86,9 +88,11 @@ class Client:
                 self.interrupt()
         self.close()
         if self.number < PERSISTENT_CACHES:
-            cache = ClientCache(self.cache_file)
+            cache = ClientCache(self.cache_file, self.cache_bytes)
             self.caches.append(contents(cache))
             cache.close()
+        self.counts.update(self.complaints.counts)
+        check(not self.counts['out of sync'], 'the cache knows more than the server')
         return self.counts, self.acknowledged, self.uncertain, self.caches
 
     def interrupt(self):
@@ -203,6 +207,7 @@ def check_caches(path, results):
         for record in t:
             revisions[record.oid][record.tid] = record.data
     storage.close()
+    tids = {oid: sorted(own) for oid, own in revisions.items()}
     count = 0
     for name, (_, _, _, caches) in results.items():
         for last_tid, entries in caches:
@@ -211,7 +216,8 @@ def check_caches(path, results):
                 entry = f'{name}: cached {oid.hex()} of {tid.hex()} to {end_tid.hex()}, last {last_tid.hex()}'
                 check(tid in revisions[oid], f'{entry}: no such revision')
                 check(data == revisions[oid][tid], f'{entry}: other data')
-                later = min((other for other in revisions[oid] if other > tid), default=None)
+                place = bisect.bisect_right(tids[oid], tid)
+                later = tids[oid][place] if place < len(tids[oid]) else None
                 if end_tid == z64:
                     check(later is None or later > last_tid,
                           f'{entry}: as current, and the next revision is {later and later.hex()}')

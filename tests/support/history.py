@@ -25,8 +25,9 @@ EXTENSIONS = [
 class Writer:
     """Goes on with a FileStorage: stores, deletions and undo, by chance."""
 
-    def __init__(self, storage, seed):
+    def __init__(self, storage, seed, repeat=True):
         self.storage = storage
+        self.repeat = repeat    # an oid in one transaction, now and then; FileStorage's pack cannot stand it
         self.random = random.Random(seed)
         self.counts = {'stores': 0, 'deletions': 0, 'undone': 0, 'not undoable': 0, 'empty': 0}
         self.serials = {}
@@ -72,7 +73,8 @@ class Writer:
             self.serials[oid] = tid
 
     def _change(self, meta):
-        oids = self.random.choices(OIDS, k=self.random.choice([1, 1, 2, 3, 8]))
+        choose = self.random.choices if self.repeat else self.random.sample
+        oids = choose(OIDS, k=self.random.choice([1, 1, 2, 3, 8]))
         for oid in oids:
             serial = self.serials.get(oid, z64)
             if serial != z64 and self.random.random() < 0.08:

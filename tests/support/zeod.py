@@ -1,5 +1,6 @@
 """What the acceptance tests share: the server under test, and clients in processes of their own."""
 
+import collections
 import ctypes
 import logging
 import os
@@ -98,6 +99,21 @@ def on_free_port(directory, *paths, name='zeod'):
     """A server of these files, as storages 1, 2, …"""
     files = [argument for path in paths for argument in ('-f', path)]
     return Zeod(directory, '-a', '127.0.0.1:0', *files, name=name)
+
+
+class Complaints(logging.Handler):
+    """Counts what a ZEO client says only where something is wrong with its connection or its cache."""
+
+    TEXTS = ('out of sync',         # its cache knows more than the server
+             'dropping stale cache', 'Registration or cache validation failed')
+
+    def __init__(self):
+        super().__init__(logging.ERROR)
+        self.counts = collections.Counter()
+        logging.getLogger('ZEO').addHandler(self)
+
+    def emit(self, record):
+        self.counts.update(text for text in self.TEXTS if text in record.getMessage())
 
 
 class Worker:
