@@ -11,10 +11,8 @@ from zeod import check
 from ZEO.ClientStorage import ClientStorage
 from ZODB.Connection import TransactionMetaData
 from ZODB.FileStorage import FileStorage
-from ZODB.serialize import referencesf
 from ZODB.tests.MinPO import MinPO
 from ZODB.tests.StorageTestBase import zodb_pickle
-from ZODB.TimeStamp import TimeStamp
 from ZODB.utils import p64, z64
 
 TRANSACTIONS = 1000
@@ -51,18 +49,6 @@ def write(directory):
     storage.close()
     check(tail[16:17] == b'c', f'a voted transaction has the status {tail[16:17]}')
     return path, writer.counts, tail
-
-
-def write_packed(path):
-    """Packed in the middle: packed transactions, and histories that begin later."""
-    packed = path.replace('written', 'packed')
-    storage = FileStorage(packed, pack_keep_old=False)
-    history.Writer(storage, seed=5, repeat=False).write(TRANSACTIONS)
-    tids = [transaction.tid for transaction in storage.iterator()]
-    storage.pack(TimeStamp(tids[len(tids) // 2]).timeTime(), referencesf, gc=False)
-    check(next(storage.iterator()).status == 'p', 'the pack has packed nothing')
-    storage.close()
-    return packed
 
 
 def write_dense(path):
@@ -107,7 +93,9 @@ def main(directory):
     path, counts, tail = write(directory)
     made = variants(path, tail)
     references = dict.fromkeys(made, FileStorage(path, read_only=True))
-    for name, written in (('packed', write_packed(path)), ('dense', write_dense(path))):
+    packed = os.path.join(directory, 'packed.fs')
+    history.write_packed(packed)
+    for name, written in (('packed', packed), ('dense', write_dense(path))):
         made[name] = read(written), read(f'{written}.index')
         made[f'{name}-no-index'] = read(written), None
         references[name] = references[f'{name}-no-index'] = FileStorage(written, read_only=True)

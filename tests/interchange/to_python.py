@@ -23,6 +23,7 @@ from ZODB.tests.MinPO import MinPO
 from ZODB.tests.StorageTestBase import zodb_pickle
 from ZODB.utils import u64, z64
 
+NAMES = '123'
 CLIENTS = 4
 COMMITS = 60
 LARGE_BYTES = 5 << 20
@@ -117,10 +118,10 @@ def store_large(server):
     storage.close()
 
 
-def restore(server, path):
-    """Copy a database with undo and deletions into storage 2."""
+def restore(server, name, path):
+    """Copy a database with undo and deletions into a storage."""
     source = FileStorage(path, read_only=True)
-    storage = connect(server, '2')
+    storage = connect(server, name)
     storage.copyTransactionsFrom(source)
     check(compare.iteration(storage) == compare.iteration(source), 'the copy differs from its source')
     storage.close()
@@ -128,9 +129,9 @@ def restore(server, path):
 
 
 def seen(server):
-    """What a client sees of both storages: iteration, last transaction, objects, size."""
+    """What a client sees of all storages: iteration, last transaction, objects, size."""
     result = []
-    for name in ('1', '2'):
+    for name in NAMES:
         storage = connect(server, name)
         result.append((compare.iteration(storage), storage.lastTransaction(),
                        len(storage), storage.getSize()))
@@ -166,15 +167,16 @@ def write_more(paths):
         storage.tpc_vote(meta)
         storage.tpc_finish(meta)
     storage.close()
-    storage = FileStorage(paths[1])
-    history.Writer(storage, seed=4).write(50)
-    storage.close()
+    for path in paths[1:]:
+        storage = FileStorage(path)
+        history.Writer(storage, seed=4).write(50)
+        storage.close()
 
 
 def compare_with(server, directory, paths):
     """A server on files that both have written, against Python on copies."""
     questions = 0
-    for name, path in zip('12', paths):
+    for name, path in zip(NAMES, paths):
         copy = os.path.join(directory, f'copy{name}.fs')
         shutil.copy(path, copy)
         reference = FileStorage(copy)
@@ -197,13 +199,16 @@ def main(directory):
     storage = FileStorage(source)
     history.Writer(storage, seed=3).write(RESTORED_TRANSACTIONS)
     storage.close()
+    packed = os.path.join(directory, 'packed.fs')
+    history.write_packed(packed)
 
-    paths = [os.path.join(directory, f'Data{name}.fs') for name in '12']
+    paths = [os.path.join(directory, f'Data{name}.fs') for name in NAMES]
     server = zeod.on_free_port(directory, *paths)
     in_process(directory, 'prepare', LIMIT_S, prepare, server)
     jobs = {f'client{number}': (use, server, number) for number in range(CLIENTS)}
     jobs['large'] = store_large, server
-    jobs['restore'] = restore, server, source
+    jobs['restore'] = restore, server, '2', source
+    jobs['restore-packed'] = restore, server, '3', packed
     results = zeod.run_all(directory, LIMIT_S, jobs)
     before = in_process(directory, 'seen', LIMIT_S, seen, server)
     server.stop()

@@ -4,9 +4,12 @@ import random
 from base64 import encodebytes
 
 from ZODB.Connection import TransactionMetaData
+from ZODB.FileStorage import FileStorage
 from ZODB.POSException import UndoError
+from ZODB.serialize import referencesf
 from ZODB.tests.MinPO import MinPO
 from ZODB.tests.StorageTestBase import zodb_pickle
+from ZODB.TimeStamp import TimeStamp
 from ZODB.utils import p64, u64, z64
 
 DENSE = 40
@@ -20,6 +23,16 @@ EXTENSIONS = [
     {'text': 'übertragen \U0001f40d', 'bytes': b'\x00\xff', 'none': None, 'yes': True, 'half': 0.5},
     {'deep': {'list': [1, [2, (3, 'x')]], 'dict': {'a': {}}}, 7: 'seven', ('a', 1): []},
 ]
+
+
+def write_packed(path, transactions=1000):
+    """Packed in the middle: packed transactions, and histories that begin later."""
+    storage = FileStorage(path, pack_keep_old=False)
+    Writer(storage, seed=5, repeat=False).write(transactions)
+    tids = [transaction.tid for transaction in storage.iterator()]
+    storage.pack(TimeStamp(tids[len(tids) // 2]).timeTime(), referencesf, gc=False)
+    assert next(storage.iterator()).status == 'p', 'the pack has packed nothing'
+    storage.close()
 
 
 class Writer:
