@@ -10,7 +10,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Sleep;
 
 use super::limits::{
-    HELLO_TIME, MAX_FRAME_BYTES, MAX_HELLO_BYTES, MAX_OUTBOX_BYTES, READ_BYTES, STALLED_TIME,
+    HELLO_TIME, LINGER_TIME, MAX_BEHIND_BYTES, MAX_FRAME_BYTES, MAX_HELLO_BYTES, MAX_OUTBOX_BYTES,
+    MAX_STRANGERS_FRAME_BYTES, READ_BYTES, STALLED_TIME,
 };
 use crate::session::{self, Databases, Outbox, Session};
 use crate::transaction::Blocking;
@@ -126,6 +127,8 @@ struct Connection<S> {
     filled: usize,
     /// How many bytes the message at `start` needs in all, as far as is known.
     needed_bytes: usize,
+    /// Bytes that others left for the client since its outbox has been full.
+    behind_bytes: usize,
     timer: Timer,
 }
 
@@ -139,6 +142,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             start: 0,
             filled: 0,
             needed_bytes: FRAME_HEADER_BYTES,
+            behind_bytes: 0,
             timer: Timer::default(),
         }
     }
@@ -146,8 +150,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn run(&mut self) -> End {
         loop {
             if let Err(why) = self.handle_all() {
+                // Nothing stays locked for one who is waited for.
+                self.session.disconnect();
                 // What was answered before is still the client's.
-                let _ = poll_fn(|context| self.poll_write(context)).await;
+                let rest = poll_fn(|context| self.poll_write(context));
+                let _ = tokio::time::timeout(LINGER_TIME, rest).await;
                 return End::CutOff(why);
             }
             self.make_room();
@@ -157,19 +164,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Delivers what waits and handles every whole message, while there is room
-    /// for answers. What there is no room for stays in the inbox, which has a
-    /// bound of its own.
+    /// Delivers what waits and handles every whole message, while there is room for answers.
     fn handle_all(&mut self) -> Result<(), String> {
         loop {
-            if self.is_full() {
-                return Ok(());
-            }
             // Before each request: it must not be answered from a state newer
             // than what the client was told.
-            self.session.deliver(&mut self.outbox, &InPlace)?;
+            self.deliver()?;
+            if self.outbox.unsent().len() >= MAX_OUTBOX_BYTES {
+                return Ok(());
+            }
             let unhandled = self.input.get(self.start..self.filled).unwrap_or_default();
-            match wire::next_frame(unhandled, MAX_FRAME_BYTES).map_err(|error| error.to_string())? {
+            let longest = if self.session.is_registered() {
+                MAX_FRAME_BYTES
+            } else {
+                MAX_STRANGERS_FRAME_BYTES
+            };
+            match wire::next_frame(unhandled, longest).map_err(|error| error.to_string())? {
                 FrameStep::Incomplete { needed_bytes } => {
                     self.needed_bytes = needed_bytes;
                     return Ok(());
@@ -184,9 +194,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Are there so many unread answers that nothing more is to be answered?
-    fn is_full(&self) -> bool {
-        self.outbox.unsent().len() >= MAX_OUTBOX_BYTES
+    /// Delivers what waits, also to a client that does not read: it may be a
+    /// granted lock. But only so much of it.
+    fn deliver(&mut self) -> Result<(), String> {
+        let before = self.outbox.unsent().len();
+        self.session.deliver(&mut self.outbox, &InPlace)?;
+        if before < MAX_OUTBOX_BYTES {
+            self.behind_bytes = 0;
+            return Ok(());
+        }
+        self.behind_bytes += self.outbox.unsent().len() - before;
+        if self.behind_bytes > MAX_BEHIND_BYTES {
+            return Err("the client does not read what it is sent".to_owned());
+        }
+        Ok(())
     }
 
     /// Moves what is unhandled to the buffer's front, and grows the buffer for
@@ -212,13 +233,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Ready once there is something to do: bytes came, deliveries came, or
     /// there is room again for answers.
     fn poll_progress(&mut self, context: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let was_full = self.is_full();
+        let was_full = self.outbox.unsent().len() >= MAX_OUTBOX_BYTES;
         let wrote = match self.poll_write(context) {
             Poll::Ready(Ok(())) => true,
             Poll::Ready(Err(end)) => return Poll::Ready(Err(end)),
             Poll::Pending => false,
         };
-        let is_full = self.is_full();
+        let is_full = self.outbox.unsent().len() >= MAX_OUTBOX_BYTES;
         let mut progress = was_full && !is_full;
         if !is_full && self.filled < self.input.len() {
             match self.poll_read(context) {
@@ -227,7 +248,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Poll::Pending => {}
             }
         }
-        if !is_full && self.session.inbox().poll_filled(context.waker()).is_ready() {
+        if self.session.inbox().poll_filled(context.waker()).is_ready() {
             progress = true;
         }
         if progress {
@@ -325,7 +346,12 @@ fn handle(payload: &[u8], session: &mut Session, outbox: &mut Outbox) -> Result<
             names_no_object,
             detail,
         }) => {
-            tracing::debug!("({}) {method}: {detail}", session.label());
+            // That an object is not there is no news, whatever names it.
+            if names_no_object {
+                tracing::debug!("({}) {method}: {detail}", session.label());
+            } else {
+                tracing::warn!("({}) {method}: {detail}", session.label());
+            }
             outbox.error(&id, &bad_arguments(method, names_no_object, &detail));
             Ok(())
         }
@@ -372,3 +398,6 @@ impl Timer {
         polled
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,11 +7,19 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Longest message that is taken from a client. Its memory is only taken as
 /// the bytes arrive.
 pub const MAX_FRAME_BYTES: usize = 256 << 20;
+/// Longest message of a client that has not registered: nobody knows yet
+/// whether it is one of ours.
+pub const MAX_STRANGERS_FRAME_BYTES: usize = 64 << 10;
 /// Longest first message: the protocol's name.
 pub const MAX_HELLO_BYTES: usize = 64;
 /// A client whose unread answers take more than this is not read from until
 /// it has read some.
 pub const MAX_OUTBOX_BYTES: usize = 8 << 20;
+/// What a client is told by others is put behind its unread answers whatever
+/// their size; with more than this it is cut off.
+pub const MAX_BEHIND_BYTES: usize = 16 << 20;
+/// What a client that is cut off was answered before is sent within this time.
+pub const LINGER_TIME: Duration = Duration::from_secs(2);
 /// A client that reads nothing for this long, while answers wait, is cut off.
 pub const STALLED_TIME: Duration = Duration::from_mins(2);
 /// A client has to name its protocol within this time.

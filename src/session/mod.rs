@@ -102,6 +102,11 @@ impl Session {
         &self.inbox
     }
 
+    /// Has the client chosen a storage?
+    pub fn is_registered(&self) -> bool {
+        self.registered.is_some()
+    }
+
     /// The client's name in the log.
     pub fn label(&self) -> &str {
         &self.label

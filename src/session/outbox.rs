@@ -65,6 +65,35 @@ impl Outbox {
             if self.bytes.capacity() > KEPT_BYTES {
                 self.bytes = Vec::new();
             }
+        } else if self.sent > KEPT_BYTES && self.sent >= self.bytes.len() / 2 {
+            // A client that is always a little behind never empties it. No more
+            // is moved than was sent, so that costs little.
+            self.bytes.drain(..self.sent);
+            self.sent = 0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_is_always_behind_does_not_make_it_grow() {
+        let mut outbox = Outbox::new(Format::Pickle);
+        let call = ServerCall::ReceiveBlobChunk {
+            oid: crate::types::Oid::ROOT,
+            serial: crate::types::Tid::ZERO,
+            chunk: &[7; 10_000],
+        };
+        outbox.call(&call);
+        let frame = outbox.unsent().to_vec();
+        for _ in 0..1000 {
+            outbox.call(&call);
+            assert_eq!(outbox.unsent()[..frame.len()], frame);
+            outbox.note_sent(frame.len());
+        }
+        assert_eq!(outbox.unsent(), frame);
+        assert!(outbox.bytes.capacity() < 4 * KEPT_BYTES);
     }
 }

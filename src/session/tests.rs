@@ -4,6 +4,7 @@ mod client;
 mod conflicts;
 mod failing_disk;
 mod failures;
+mod hooked_storage;
 mod iteration;
 mod ordering;
 mod reading;

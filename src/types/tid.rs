@@ -17,6 +17,8 @@ const FIRST_YEAR: i64 = 1900;
 /// The fraction of a minute is counted in 2^32 steps.
 const STEPS_PER_MINUTE: u128 = 1 << 32;
 const NANOS_PER_MINUTE: u128 = 60_000_000_000;
+const SECONDS_PER_STEP: f64 = 60.0 / 4_294_967_296.0;
+const SECONDS_FROM_1901_TO_1970: f64 = 2_177_452_800.0;
 
 impl Tid {
     /// The tid before all others; the last transaction of an empty storage.
@@ -83,9 +85,14 @@ impl Tid {
         }
     }
 
-    /// Seconds since 1970, as Python's `TimeStamp.timeTime()` gives them.
+    /// Seconds since 1970, as Python's `TimeStamp.timeTime()` gives them, to the last bit: it adds
+    /// the fraction to the seconds since 1901, and the last digits are lost there.
     pub fn to_unix_seconds(self) -> f64 {
-        self.to_time_since_epoch().as_secs_f64()
+        let number = self.to_u64();
+        let steps = u32::try_from(number & 0xffff_ffff).unwrap_or(u32::MAX);
+        let minute = Self::from_u64(number - u64::from(steps)).to_time_since_epoch();
+        let since_1901 = minute.as_secs_f64() + SECONDS_FROM_1901_TO_1970;
+        since_1901 + f64::from(steps) * SECONDS_PER_STEP - SECONDS_FROM_1901_TO_1970
     }
 }
 
@@ -185,6 +192,19 @@ mod tests {
     }
 
     const TIMESTAMP_2026: &str = "0x040d2ee135555555";
+
+    #[test]
+    fn seconds_are_those_of_persistent_timestamp() {
+        // TimeStamp(bytes.fromhex(…)).timeTime() of the persistent package
+        for (number, seconds) in [
+            (0x040d_2f22_efc4_e611, 1_795_340_336.195_891),
+            (0x040d_2f22_efc2_5a3b, 1_795_340_336.193_560_1),
+            (0x040d_2f22_efc4_8977, 1_795_340_336.195_56),
+        ] {
+            let got = Tid::from_u64(number).to_unix_seconds();
+            assert!(got.to_bits() == f64::to_bits(seconds), "{got} != {seconds}");
+        }
+    }
 
     #[test]
     fn time_survives_the_round_trip() {

@@ -35,7 +35,8 @@ impl Code {
 
     /// The number of the line that position `at` is on, from 1.
     pub fn line(&self, at: usize) -> usize {
-        self.text[..at].split(|&byte| byte == b'\n').count()
+        let before = String::from_utf8_lossy(&self.text[..at]);
+        before.matches('\n').count() + 1
     }
 
     /// Positions of `word` where it stands alone.

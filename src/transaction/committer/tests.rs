@@ -41,7 +41,8 @@ impl CommitLog for GatedLog {
         gate.entered.fetch_add(1, Ordering::SeqCst);
         let mut open = gate.open.lock();
         while *open == 0 {
-            gate.opened.wait(&mut open);
+            let late = gate.opened.wait_for(&mut open, PATIENCE).timed_out();
+            assert!(!late, "nobody lets this append go");
         }
         *open -= 1;
         let tids = batch.iter().map(|committing| committing.tid).collect();
