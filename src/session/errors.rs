@@ -37,6 +37,7 @@ impl From<StorageError> for Exception {
             StorageError::WouldBlock
             | StorageError::WritingStopped { .. }
             | StorageError::NoSpace { .. }
+            | StorageError::ChangedOutside { .. }
             | StorageError::Corrupt { .. }
             | StorageError::CannotOpen { .. }
             | StorageError::Io { .. } => {

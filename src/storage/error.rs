@@ -99,6 +99,17 @@ pub enum StorageError {
         /// For each object that is in the way, why.
         failures: Vec<UndoFailure>,
     },
+    /// Another program has changed the file under the running server.
+    #[error(
+        "{file} was changed by another program: {what}. Nothing is written to it any more. \
+         Put the file back that belongs there (stop the other program first), then restart the server"
+    )]
+    ChangedOutside {
+        /// The file.
+        file: String,
+        /// What is different.
+        what: String,
+    },
     /// The system refused.
     #[error("{doing}: {source}")]
     Io {

@@ -132,9 +132,45 @@ impl FileStorage {
         }
     }
 
+    /// Is the file at the path still the one that is open here?
+    fn check_in_place(&self, data: &DataFile) -> Result<()> {
+        let open = data
+            .file
+            .identity()
+            .map_err(StorageError::io("looking at the open file"))?;
+        match self.disk.identity(&self.options.path) {
+            Ok(found) if found == open => Ok(()),
+            Ok(_) => Err(StorageError::ChangedOutside {
+                file: data.name.to_string(),
+                what: "another file was put in its place".to_owned(),
+            }),
+            Err(error) => Err(StorageError::ChangedOutside {
+                file: data.name.to_string(),
+                what: format!("it is no longer at its place ({error})"),
+            }),
+        }
+    }
+
+    /// Has nobody else written to the file?
+    fn check_untouched(&self, data: &DataFile, end: u64) -> Result<()> {
+        self.check_in_place(data)?;
+        let length = data
+            .file
+            .len()
+            .map_err(StorageError::io("reading the file's length"))?;
+        if length == end {
+            return Ok(());
+        }
+        Err(StorageError::ChangedOutside {
+            file: data.name.to_string(),
+            what: format!("it has {length} bytes, {end} were written here"),
+        })
+    }
+
     fn append_synced(&self, append: &mut Append, batch: &mut [Committing]) -> Result<()> {
         let generation = self.generation.load();
         let data = &generation.data;
+        self.check_untouched(data, append.end)?;
         let layout = Layout::new(batch, append.end, &generation.index, data)?;
         layout
             .write(batch, append.end, &*data.file)
@@ -313,6 +349,7 @@ impl Storage for FileStorage {
     fn prepare(&self, staged: &Staged) -> Result<Box<dyn Reservation>> {
         self.check_writable()?;
         append::check_lengths(staged)?;
+        self.check_in_place(&self.generation.load().data)?;
         let needed = append::transaction_bytes(staged);
         let end = self.end.load(Ordering::Acquire);
         if self

@@ -343,3 +343,49 @@ fn an_index_saved_during_commits_is_that_of_its_position() {
     assert_eq!(saved.index.len(), 1);
     assert!(saved.index.get(Oid::from_u64(1)).unwrap() < end);
 }
+
+#[test]
+fn a_file_that_others_changed_is_written_no_more() {
+    type Change = fn(&Path);
+    let changes: [(&str, Change); 4] = [
+        ("another file was put in its place", |path| {
+            fs::copy(path, path.with_extension("copy")).unwrap();
+            fs::rename(path.with_extension("copy"), path).unwrap();
+        }),
+        ("no longer at its place", |path| {
+            fs::remove_file(path).unwrap();
+        }),
+        ("bytes", |path| {
+            let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+            file.set_len(50).unwrap();
+        }),
+        ("bytes", |path| {
+            use std::io::Write;
+            fs::OpenOptions::new()
+                .append(true)
+                .open(path)
+                .unwrap()
+                .write_all(b"more")
+                .unwrap();
+        }),
+    ];
+    for (what, change) in changes {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("Data.fs");
+        let storage = open(&path);
+        commit(&storage, 10, &[(1, Some(b"one"))]);
+        change(&path);
+        let staged = staged(&[(1, Some(b"two"))]);
+        let refused = storage.prepare(&staged).map(|_| ()).and_then(|()| {
+            storage.append(&mut [Committing {
+                tid: Tid::from_u64(20),
+                staged,
+            }])
+        });
+        let problem = refused.unwrap_err().to_string();
+        assert!(
+            problem.contains("another program") && problem.contains(what),
+            "{problem}"
+        );
+    }
+}
