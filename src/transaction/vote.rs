@@ -105,6 +105,9 @@ pub fn vote(
     hand_back: bool,
     access: Access,
 ) -> Result<VoteOutcome, VoteError> {
+    if buffer.has_blobs() && access == Access::Cached {
+        return Ok(VoteOutcome::WouldWait(buffer));
+    }
     let checked = match check(storage, &buffer, hand_back, access) {
         Err(VoteError::Storage(StorageError::WouldBlock)) => {
             return Ok(VoteOutcome::WouldWait(buffer));
@@ -121,8 +124,9 @@ pub fn vote(
             .collect();
         return conflicts.map(|conflicts| VoteOutcome::Conflicts(buffer, conflicts));
     }
-    let staged = buffer.into_staged(&checked.conflicting);
+    let mut staged = buffer.into_staged(&checked.conflicting);
     let reservation = storage.prepare(&staged)?;
+    staged.blobs.prepare(storage.last_tid())?;
     Ok(VoteOutcome::Voted(Voted {
         staged,
         reservation,
