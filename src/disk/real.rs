@@ -8,9 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use super::{
-    Access, DirectoryNames, Disk, DiskFile, FileIdentity, FileStatus, OpenMode, tree,
-};
+use super::{Access, DirectoryNames, Disk, DiskFile, FileIdentity, FileStatus, OpenMode, tree};
 
 /// The file system of this machine.
 #[derive(Clone, Copy, Debug, Default)]

@@ -219,11 +219,7 @@ pub fn place_batch(batch: &mut [Committing]) -> Result<()> {
         };
         match staged.blobs.place(*tid) {
             Ok(paths) => {
-                changed.extend(
-                    paths
-                        .into_iter()
-                        .map(|path| (path, Arc::clone(&directory))),
-                );
+                changed.extend(paths.into_iter().map(|path| (path, Arc::clone(&directory))));
             }
             Err(error) => {
                 result = Err(error);

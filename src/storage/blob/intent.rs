@@ -15,7 +15,6 @@ use std::fmt::Write as _;
 use std::io::{self, IoSlice};
 use std::path::Path;
 
-use super::layout::revision_of;
 use super::{BlobDirectory, OWN_PREFIX, read_short};
 use crate::disk::OpenMode;
 use crate::storage::{Result, StorageError};
@@ -193,18 +192,12 @@ impl BlobDirectory {
 
     /// The names of our own files in a directory.
     fn own_names(&self, directory: &Path, cleaned: &mut Cleaned) -> Vec<OsString> {
-        let is_own = |name: &OsString| {
-            name.as_encoded_bytes()
-                .starts_with(OWN_PREFIX.as_bytes())
-        };
-        let names = self
-            .disk
-            .read_directory(directory)
-            .and_then(|names| {
-                names
-                    .filter(|name| name.as_ref().map_or(true, is_own))
-                    .collect::<io::Result<Vec<_>>>()
-            });
+        let is_own = |name: &OsString| name.as_encoded_bytes().starts_with(OWN_PREFIX.as_bytes());
+        let names = self.disk.read_directory(directory).and_then(|names| {
+            names
+                .filter(|name| name.as_ref().map_or(true, is_own))
+                .collect::<io::Result<Vec<_>>>()
+        });
         names.unwrap_or_else(|error| {
             failed(cleaned, &error);
             Vec::new()

@@ -195,7 +195,13 @@ impl BlobDirectory {
         let relative = path.strip_prefix(&self.path).unwrap_or(path);
         let to = old.root.join(relative);
         if let Some(parent) = to.parent() {
-            for ancestor in relative.ancestors().skip(1).collect::<Vec<_>>().iter().rev() {
+            for ancestor in relative
+                .ancestors()
+                .skip(1)
+                .collect::<Vec<_>>()
+                .iter()
+                .rev()
+            {
                 let directory = old.root.join(ancestor);
                 self.disk
                     .create_directory(&directory)
