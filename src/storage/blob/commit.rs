@@ -149,8 +149,12 @@ impl StagedBlobs {
 
 impl Drop for StagedBlobs {
     fn drop(&mut self) {
-        self.blobs.clear();
-        if self.fate != Fate::Placed
+        let mut is_clean = self.fate != Fate::Placed;
+        for blob in self.blobs.values_mut() {
+            is_clean &= blob.remove();
+        }
+        // What stays is for the next start, which the intent tells of it.
+        if is_clean
             && let (Some(intent), Some(directory)) = (self.intent.take(), &self.directory)
             && let Err(error) = directory.disk.remove(&intent)
         {

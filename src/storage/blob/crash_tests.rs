@@ -35,38 +35,23 @@ struct FaultDisk {
 /// What was changed and not synced since.
 #[derive(Debug, Default)]
 struct Ledger {
+    /// Files with data that was not synced.
     files: BTreeSet<PathBuf>,
-    directories: BTreeSet<PathBuf>,
+    /// Names whose directory was not synced.
+    names: BTreeSet<PathBuf>,
+    /// The blobs that were put in place.
+    blobs: BTreeSet<PathBuf>,
 }
 
 impl Ledger {
     /// At the moment that a transaction becomes durable, every blob in place
     /// has to be durable with all that leads to it.
     fn check_blobs(&self) {
-        let is_blob = |path: &&PathBuf| path.extension().is_some_and(|e| e == "blob");
-        assert_eq!(
-            self.files.iter().find(is_blob),
-            None,
-            "an unsynced blob in place"
-        );
-        let is_object = |path: &&PathBuf| path.components().any(|c| c.as_os_str() == "0x00");
-        let unsynced = self.directories.iter().find(is_object);
-        // Blobs that others are about to commit do not count.
-        let holds_blob = |path: &PathBuf| {
-            fs::read_dir(path).is_ok_and(|mut names| {
-                names.any(|name| {
-                    name.unwrap()
-                        .path()
-                        .extension()
-                        .is_some_and(|e| e == "blob")
-                })
-            })
-        };
-        assert_eq!(
-            unsynced.filter(|path| holds_blob(path)),
-            None,
-            "an unsynced directory"
-        );
+        for blob in self.blobs.iter().filter(|blob| blob.exists()) {
+            assert!(!self.files.contains(blob), "{blob:?} was not synced");
+            let unsynced = blob.ancestors().find(|path| self.names.contains(*path));
+            assert_eq!(unsynced, None, "a name was not synced");
+        }
     }
 }
 
@@ -90,8 +75,7 @@ impl FaultDisk {
     }
 
     fn changed(&self, path: &Path) {
-        let parent = path.parent().unwrap().to_path_buf();
-        self.ledger.lock().directories.insert(parent);
+        self.ledger.lock().names.insert(path.to_path_buf());
     }
 }
 
@@ -99,7 +83,6 @@ impl Disk for Arc<FaultDisk> {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         if matches!(mode, OpenMode::New | OpenMode::Create | OpenMode::Truncate) {
             self.step()?;
-            self.changed(path);
         }
         let file = RealDisk.open(path, mode)?;
         // Names change while a file is open; the ledger goes by the name that it has.
@@ -127,7 +110,8 @@ impl Disk for Arc<FaultDisk> {
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         self.step()?;
-        self.ledger.lock().directories.remove(path);
+        let mut ledger = self.ledger.lock();
+        ledger.names.retain(|name| name.parent() != Some(path));
         Ok(())
     }
 
@@ -143,6 +127,9 @@ impl Disk for Arc<FaultDisk> {
         RealDisk.move_file(from, to)?;
         self.changed(to);
         let mut ledger = self.ledger.lock();
+        if to.extension().is_some_and(|extension| extension == "blob") {
+            ledger.blobs.insert(to.to_path_buf());
+        }
         if ledger.files.remove(from) {
             ledger.files.insert(to.to_path_buf());
         }
@@ -263,6 +250,9 @@ fn blob(storage: &FileStorage, oid: u64, tid: u64) -> Result<PendingBlob> {
 
 /// The blobs of this object come from a client that shares the directory.
 const SHARED: u64 = 0x1234;
+/// Each transaction also stores an object without a blob, of its own: the locks
+/// keep two transactions of a batch from storing the same.
+const PLAIN: u64 = 1 << 40;
 /// Transactions: id, and objects with blobs. Those in one line are one batch.
 const BATCHES: [&[(u64, &[u64])]; 4] = [
     &[(10, &[1])],
@@ -275,7 +265,7 @@ const BATCHES: [&[(u64, &[u64])]; 4] = [
 fn voted(storage: &FileStorage, tid: u64, oids: &[u64]) -> Result<Committing> {
     let mut body = Vec::new();
     let mut staged = Staged::default();
-    for &oid in oids.iter().chain(&[0]) {
+    for &oid in oids.iter().chain(&[PLAIN + tid]) {
         body.extend_from_slice(&[0; RECORD_GAP_BYTES]);
         let start = body.len() as u64;
         body.extend_from_slice(b"record");
@@ -320,7 +310,10 @@ fn run(disk: &Arc<FaultDisk>, root: &Path) -> Vec<(u64, Vec<u64>)> {
             storage.publish(&committing);
             acknowledged.extend(committing.iter().map(|one| {
                 let records = one.staged.records.iter().map(|r| r.oid.to_u64());
-                (one.tid.to_u64(), records.filter(|oid| *oid > 0).collect())
+                (
+                    one.tid.to_u64(),
+                    records.filter(|oid| *oid < PLAIN).collect(),
+                )
             }));
         }
         // One that is given up after its vote.
@@ -337,9 +330,13 @@ fn check(root: &Path, acknowledged: &[(u64, Vec<u64>)], why: &str) {
     let read =
         |oid: u64, tid: u64| fs::read(blobs.revision_path(Oid::from_u64(oid), Tid::from_u64(tid)));
     for (tid, oids) in acknowledged {
-        for &oid in oids.iter().chain(&[0]) {
+        for &oid in oids.iter().chain(&[PLAIN + tid]) {
             let loaded = storage.load_serial(Oid::from_u64(oid), Tid::from_u64(*tid), Access::Wait);
-            assert_eq!(loaded.unwrap(), b"record", "{why}: {oid} of {tid}");
+            assert_eq!(
+                loaded.ok().as_deref(),
+                Some(&b"record"[..]),
+                "{why}: {oid} of {tid}"
+            );
         }
     }
     // Acknowledged or not: a transaction has all its blobs or is not there.
@@ -357,8 +354,7 @@ fn check(root: &Path, acknowledged: &[(u64, Vec<u64>)], why: &str) {
         .for_each_object(&mut |oid| {
             for name in fs::read_dir(blobs.object_path(oid)).unwrap() {
                 let name = name.unwrap().file_name().into_string().unwrap();
-                let is_known = name.ends_with(".blob") || name.ends_with(".tmp-");
-                assert!(is_known, "{why}: {name} stays");
+                assert!(!name.starts_with(OWN_PREFIX), "{why}: {name} stays");
             }
             Ok(())
         })

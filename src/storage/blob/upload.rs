@@ -37,13 +37,23 @@ pub struct PendingBlob {
     pub(super) path: Option<PathBuf>,
 }
 
-impl Drop for PendingBlob {
-    fn drop(&mut self) {
-        if let Some(path) = self.path.take()
-            && let Err(error) = self.directory.disk.remove(&path)
-        {
+impl PendingBlob {
+    /// Removes the file; false where that failed.
+    pub(super) fn remove(&mut self) -> bool {
+        let Some(path) = self.path.take() else {
+            return true;
+        };
+        let removed = self.directory.disk.remove(&path);
+        if let Err(error) = &removed {
             tracing::warn!("an uncommitted blob stays at {}: {error}", path.display());
         }
+        removed.is_ok()
+    }
+}
+
+impl Drop for PendingBlob {
+    fn drop(&mut self) {
+        self.remove();
     }
 }
 
