@@ -2,7 +2,9 @@
 //! implementation, so that tests can put one that fails, lies or stops in its place.
 
 mod real;
+mod tree;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -21,6 +23,8 @@ pub enum OpenMode {
     Create,
     /// For reading and writing; it is made, or emptied where it exists.
     Truncate,
+    /// For reading and writing; it is made, for its owner only, and must not exist.
+    New,
 }
 
 /// Which reads are wanted.
@@ -42,6 +46,29 @@ pub struct FileIdentity {
     pub inode: u64,
 }
 
+/// What is at a path; links are not followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileStatus {
+    /// File, directory or something else.
+    pub kind: FileKind,
+    /// The permission bits.
+    pub mode: u32,
+}
+
+/// See [`FileStatus`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link, a device, …
+    Other,
+}
+
+/// The names in a directory, in no order.
+pub type DirectoryNames = Box<dyn Iterator<Item = io::Result<OsString>> + Send>;
+
 /// What the storages need of a file system.
 pub trait Disk: Send + Sync + fmt::Debug {
     /// Opens `path`.
@@ -57,6 +84,21 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
     /// Which file is at `path` now.
     fn identity(&self, path: &Path) -> io::Result<FileIdentity>;
+
+    /// Puts `from` in the place of `to`, at once. Durable only once the directories are synced.
+    fn move_file(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives the file `from` a second name.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Makes one directory; false where there was one. Not durable by itself.
+    fn create_directory(&self, path: &Path) -> io::Result<bool>;
+    /// Removes an empty directory.
+    fn remove_directory(&self, path: &Path) -> io::Result<()>;
+    /// What is in a directory.
+    fn read_directory(&self, path: &Path) -> io::Result<DirectoryNames>;
+    /// What is at `path`.
+    fn status(&self, path: &Path) -> io::Result<FileStatus>;
+    /// Sets the permission bits.
+    fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()>;
 }
 
 /// An open file. All positions are bytes from its start; all calls can be made

@@ -1,6 +1,6 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use super::{Access, Disk, DiskFile, FileIdentity, OpenMode};
+use super::{Access, DirectoryNames, Disk, DiskFile, FileIdentity, FileStatus, OpenMode, tree};
 
 /// The file system of this machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,6 +23,7 @@ impl Disk for RealDisk {
             OpenMode::ReadWrite => options.write(true),
             OpenMode::Create => options.write(true).create(true).truncate(false),
             OpenMode::Truncate => options.write(true).create(true).truncate(true),
+            OpenMode::New => options.write(true).create_new(true).mode(0o600),
         };
         Ok(Arc::new(RealFile {
             file: options.open(path)?,
@@ -52,6 +53,34 @@ impl Disk for RealDisk {
 
     fn identity(&self, path: &Path) -> io::Result<FileIdentity> {
         identity(&fs::metadata(path)?)
+    }
+
+    fn move_file(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
+    fn create_directory(&self, path: &Path) -> io::Result<bool> {
+        tree::create_directory(path)
+    }
+
+    fn remove_directory(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
+    }
+
+    fn read_directory(&self, path: &Path) -> io::Result<DirectoryNames> {
+        tree::read_directory(path)
+    }
+
+    fn status(&self, path: &Path) -> io::Result<FileStatus> {
+        tree::status(path)
+    }
+
+    fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
+        tree::set_mode(path, mode)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::config::{Config, FileStorageConfig, StorageConfig};
 use crate::disk::RealDisk;
 use crate::session::Databases;
 use crate::storage::file::{FileOptions, FileStorage};
-use crate::storage::{MappingStorage, Storage};
+use crate::storage::{BlobDirectory, MappingStorage, Storage};
 use crate::transaction::{Database, DatabaseOptions};
 
 /// Opens all of them, and begins to serve them.
@@ -48,13 +48,29 @@ fn open(
 ) -> Result<Arc<dyn Storage>, ServerError> {
     match config {
         StorageConfig::File(file) => open_file(name, file, blob_dir),
-        StorageConfig::Mapping { name } => Ok(Arc::new(MappingStorage::new(name.as_str()))),
+        StorageConfig::Mapping { name: own } => open_mapping(name, own, blob_dir),
         StorageConfig::Blob { blob_dir, base } => open(name, base, Some(blob_dir.clone())),
         StorageConfig::Demo { .. } => Err(ServerError::NotServed {
             name: name.to_owned(),
             what: "a <demostorage> is not served by this version".to_owned(),
         }),
     }
+}
+
+fn open_mapping(
+    name: &str,
+    own: &str,
+    blob_dir: Option<PathBuf>,
+) -> Result<Arc<dyn Storage>, ServerError> {
+    let Some(path) = blob_dir else {
+        return Ok(Arc::new(MappingStorage::new(own)));
+    };
+    BlobDirectory::open(Arc::new(RealDisk), &path, false)
+        .map(|blobs| Arc::new(MappingStorage::with_blobs(own, blobs)) as Arc<dyn Storage>)
+        .map_err(|source| ServerError::Storage {
+            name: name.to_owned(),
+            source,
+        })
 }
 
 fn open_file(

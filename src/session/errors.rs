@@ -9,6 +9,13 @@ impl From<StorageError> for Exception {
     fn from(error: StorageError) -> Self {
         match error {
             StorageError::NoSuchObject { oid, serial } => Self::PosKeyError { oid, serial },
+            StorageError::NoSuchBlob { oid, serial, .. } => Self::PosKeyError {
+                oid,
+                serial: Some(serial),
+            },
+            StorageError::BlobsNotSupported => Self::TypeError(error.to_string()),
+            // The reference's error has nothing but the name.
+            StorageError::BadBlobFile { name, .. } => Self::ValueError(name),
             StorageError::ReadOnly => Self::ReadOnly,
             StorageError::QuotaExceeded => Self::FileStorageQuotaError {
                 message: error.to_string(),

@@ -16,6 +16,27 @@ pub enum StorageError {
         /// The revision, where one was asked for.
         serial: Option<Tid>,
     },
+    /// There is no blob file for that revision (ZODB's POSKeyError).
+    #[error("No blob file at {path}")]
+    NoSuchBlob {
+        /// The object.
+        oid: Oid,
+        /// The revision.
+        serial: Tid,
+        /// Where the file should be.
+        path: String,
+    },
+    /// The storage has no blob directory.
+    #[error("Blobs are not supported")]
+    BlobsNotSupported,
+    /// A client named a file in a shared blob directory that is not to be touched.
+    #[error("blob file {name:?}: {problem}")]
+    BadBlobFile {
+        /// As the client named it.
+        name: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// The read would wait for the device, and the caller asked not to wait.
     #[error("the data is not in memory")]
     WouldBlock,
@@ -138,6 +159,20 @@ impl StorageError {
     /// The object does not exist.
     pub fn no_such_object(oid: Oid) -> Self {
         Self::NoSuchObject { oid, serial: None }
+    }
+
+    /// For `map_err` of what takes space: a full disk is told apart.
+    pub fn no_space_or_io(
+        needed_bytes: u64,
+        doing: impl Into<String>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        move |cause| match cause.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace {
+                needed_bytes,
+                cause,
+            },
+            _ => Self::io(doing)(cause),
+        }
     }
 
     /// For `map_err`: an I/O error with what was being done.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use super::blob::{self, BlobDirectory};
 use super::{
     Committing, CurrentRecord, CurrentSerial, DataRecord, Description, HistoryEntry,
     RecordIterator, Reservation, Result, Revision, Staged, StagedRecordKind, Storage, StorageError,
@@ -21,6 +22,7 @@ const REVISION_BYTES: u64 = 100;
 #[derive(Debug)]
 pub struct MappingStorage {
     description: Description,
+    blobs: Option<Arc<BlobDirectory>>,
     state: Arc<RwLock<State>>,
 }
 
@@ -61,14 +63,32 @@ impl MappingStorage {
         };
         Self {
             description,
+            blobs: None,
             state: Arc::default(),
         }
+    }
+
+    /// An empty storage with a directory for blobs around it (`<blobstorage>`).
+    /// What ZODB reports of that is the directory alone.
+    pub fn with_blobs(name: impl Into<String>, blobs: Arc<BlobDirectory>) -> Self {
+        blobs.clean_after_crash(Tid::ZERO);
+        let mut storage = Self::new(name);
+        storage.description.interfaces = vec![
+            ("ZODB.interfaces", "IBlobStorage"),
+            ("zope.interface", "Interface"),
+        ];
+        storage.blobs = Some(blobs);
+        storage
     }
 }
 
 impl Storage for MappingStorage {
     fn description(&self) -> &Description {
         &self.description
+    }
+
+    fn blobs(&self) -> Option<&Arc<BlobDirectory>> {
+        self.blobs.as_ref()
     }
 
     fn is_read_only(&self) -> bool {
@@ -211,7 +231,7 @@ impl Storage for MappingStorage {
 
     fn append(&self, batch: &mut [Committing]) -> Result<()> {
         let mut unpublished = Vec::with_capacity(batch.len());
-        for Committing { tid, staged } in batch {
+        for Committing { tid, staged } in batch.iter() {
             let mut records: Vec<(Oid, Arc<[u8]>)> = Vec::new();
             let mut data = Vec::new();
             for record in &staged.records {
@@ -228,6 +248,8 @@ impl Storage for MappingStorage {
             };
             unpublished.push((*tid, Transaction { meta, records }));
         }
+        blob::place_batch(batch)?;
+        blob::settle_batch(batch);
         self.state.write().unpublished = unpublished;
         Ok(())
     }

@@ -1,8 +1,10 @@
 //! Where objects are kept. The [`Storage`] trait is what a transaction and a
-//! session see; [`file`] is ZODB's FileStorage, [`mapping`] keeps all in memory.
+//! session see; [`file`] is ZODB's FileStorage, [`mapping`] keeps all in memory,
+//! [`blob`] is the directory of large files that either can have.
 //!
 //! No storage knows the wire or a runtime; every call can be made from any thread.
 
+pub mod blob;
 mod error;
 pub mod file;
 mod mapping;
@@ -11,7 +13,9 @@ mod staged;
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
+pub use blob::BlobDirectory;
 pub use error::{Result, StorageError, UndoFailure};
 pub use mapping::MappingStorage;
 pub use staged::{RECORD_GAP_BYTES, Staged, StagedBody, StagedRecord, StagedRecordKind};
@@ -153,6 +157,10 @@ pub trait Reservation: Send + fmt::Debug {}
 pub trait Storage: Send + Sync + fmt::Debug {
     /// What a client is told.
     fn description(&self) -> &Description;
+    /// Where its blobs are. None: it has none.
+    fn blobs(&self) -> Option<&Arc<BlobDirectory>> {
+        None
+    }
     /// Does it refuse changes?
     fn is_read_only(&self) -> bool;
     /// The last committed transaction; [`Tid::ZERO`] where there is none.

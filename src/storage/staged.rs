@@ -3,6 +3,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
+use super::blob::StagedBlobs;
 use crate::types::{Oid, Tid, TransactionMeta};
 
 /// Before the data of each record lies a gap of this size, into which
@@ -19,6 +20,8 @@ pub struct Staged {
     pub records: Vec<StagedRecord>,
     /// The data of the records.
     pub body: StagedBody,
+    /// The blobs that belong to the records.
+    pub blobs: StagedBlobs,
 }
 
 /// One change.

@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 
 use thiserror::Error;
 
+use crate::storage::blob::{PendingBlob, StagedBlobs};
 use crate::storage::{
     RECORD_GAP_BYTES, Staged, StagedBody, StagedRecord, StagedRecordKind, UndoneRecord,
 };
@@ -64,6 +65,8 @@ pub struct TransactionBuffer {
     operations: Vec<Operation>,
     body: StagedBody,
     body_bytes: u64,
+    /// By the number of the store that each belongs to.
+    blobs: Vec<(usize, Oid, PendingBlob)>,
 }
 
 impl TransactionBuffer {
@@ -74,6 +77,7 @@ impl TransactionBuffer {
             operations: Vec::new(),
             body: StagedBody::default(),
             body_bytes: 0,
+            blobs: Vec::new(),
         }
     }
 
@@ -92,6 +96,25 @@ impl TransactionBuffer {
         let data = self.put(data)?;
         self.operations.push(Operation::Store { oid, serial, data });
         Ok(())
+    }
+
+    /// Adds a store with the blob that belongs to it.
+    pub fn store_blob(
+        &mut self,
+        oid: Oid,
+        serial: Tid,
+        data: &[u8],
+        blob: PendingBlob,
+    ) -> Result<(), BufferError> {
+        let number = self.operations.len();
+        self.store(oid, serial, data)?;
+        self.blobs.push((number, oid, blob));
+        Ok(())
+    }
+
+    /// Has the transaction blobs? Then its vote waits for the disk.
+    pub fn has_blobs(&self) -> bool {
+        !self.blobs.is_empty()
     }
 
     /// Adds a deletion.
@@ -191,10 +214,17 @@ impl TransactionBuffer {
                 records.push(StagedRecord { oid, data, kind });
             }
         }
+        let mut blobs = StagedBlobs::default();
+        for (number, oid, blob) in self.blobs {
+            if dropped.binary_search(&number).is_err() {
+                blobs.insert(oid, blob);
+            }
+        }
         Staged {
             meta: self.meta,
             records,
             body: self.body,
+            blobs,
         }
     }
 

@@ -117,7 +117,7 @@ pub fn vote(
     hand_back: bool,
     access: Access,
 ) -> Result<VoteOutcome, VoteError> {
-    if access == Access::Cached && buffer.undoes() {
+    if access == Access::Cached && (buffer.undoes() || buffer.has_blobs()) {
         return Ok(VoteOutcome::WouldWait(buffer));
     }
     let checked = match check(storage, &buffer, hand_back, access) {
@@ -142,8 +142,9 @@ pub fn vote(
         .flatten()
         .map(|record| record.oid)
         .collect();
-    let staged = buffer.into_staged(&checked.conflicting, checked.undone);
+    let mut staged = buffer.into_staged(&checked.conflicting, checked.undone);
     let reservation = storage.prepare(&staged)?;
+    staged.blobs.prepare(storage.last_tid())?;
     Ok(VoteOutcome::Voted(Voted {
         staged,
         reservation,

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::disk::{Access, Disk, DiskFile, FileIdentity, OpenMode, RealDisk};
+use crate::disk::{
+    Access, DirectoryNames, Disk, DiskFile, FileIdentity, FileStatus, OpenMode, RealDisk,
+};
 
 /// Counts down; what is left over when it is 0 fails.
 #[derive(Debug)]
@@ -76,6 +78,34 @@ impl Disk for FailingDisk {
 
     fn identity(&self, path: &Path) -> io::Result<FileIdentity> {
         RealDisk.identity(path)
+    }
+
+    fn move_file(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.move_file(from, to)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.link(from, to)
+    }
+
+    fn create_directory(&self, path: &Path) -> io::Result<bool> {
+        RealDisk.create_directory(path)
+    }
+
+    fn remove_directory(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove_directory(path)
+    }
+
+    fn read_directory(&self, path: &Path) -> io::Result<DirectoryNames> {
+        RealDisk.read_directory(path)
+    }
+
+    fn status(&self, path: &Path) -> io::Result<FileStatus> {
+        RealDisk.status(path)
+    }
+
+    fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
+        RealDisk.set_mode(path, mode)
     }
 }
 

@@ -33,6 +33,7 @@ use oids::OidSource;
 use reader::DataFile;
 use space::Space;
 
+use super::blob::{self, BlobDirectory};
 use super::{
     Committing, CurrentRecord, CurrentSerial, Description, HistoryEntry, PendingRecord,
     Reservation, Result, Revision, Staged, Storage, StorageError, TransactionIterator,
@@ -84,6 +85,7 @@ pub struct FileStorage {
     last_tid: AtomicU64,
     /// The end for which the index was saved last.
     saved_end: AtomicU64,
+    blobs: Option<Arc<BlobDirectory>>,
     append: Mutex<Append>,
     space: Arc<Mutex<Space>>,
     oids: Mutex<OidSource>,
@@ -187,6 +189,10 @@ impl FileStorage {
 impl Storage for FileStorage {
     fn description(&self) -> &Description {
         &self.description
+    }
+
+    fn blobs(&self) -> Option<&Arc<BlobDirectory>> {
+        self.blobs.as_ref()
     }
 
     fn is_read_only(&self) -> bool {
@@ -382,7 +388,12 @@ impl Storage for FileStorage {
                 .all(|pair| matches!(pair, [a, b] if a.tid < b.tid)),
             "tids strictly increase"
         );
+        // Nothing is in the file yet, so when this fails writing can go on.
+        blob::place_batch(batch)?;
         let result = self.append_synced(&mut append, batch);
+        if result.is_ok() {
+            blob::settle_batch(batch);
+        }
         if let Err(error) = &result {
             // What a failed write or sync left on the disk is unknown, so
             // nothing may be built on it; and a sync that failed once may

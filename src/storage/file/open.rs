@@ -17,7 +17,7 @@ use super::recover::{self, Scanned};
 use super::space::Space;
 use super::{Append, FileOptions, FileStorage, Generation, index_file, seconds_ahead};
 use crate::disk::{Access, Disk, OpenMode, read_exact_at};
-use crate::storage::{Description, Result, StorageError};
+use crate::storage::{BlobDirectory, Description, Result, StorageError};
 use crate::types::Tid;
 
 /// Later than the clock by more than this, a last transaction is alarming.
@@ -39,6 +39,7 @@ impl FileStorage {
         let (index, scanned) = read_index(&*disk, &options, &data)?;
         warn_of_the_future(&data, scanned.last_tid);
         let oids = OidSource::open(&*disk, path, index.max_oid())?;
+        let blobs = open_blobs(&disk, &options, scanned.last_tid)?;
         tracing::info!(
             "opened {}: {} objects, {} bytes, last transaction {}{}",
             data.name,
@@ -53,6 +54,7 @@ impl FileStorage {
             end: AtomicU64::new(scanned.end),
             last_tid: AtomicU64::new(scanned.last_tid.to_u64()),
             saved_end: AtomicU64::new(0),
+            blobs,
             append: Mutex::new(Append {
                 end: scanned.end,
                 unpublished: Vec::new(),
@@ -66,6 +68,22 @@ impl FileStorage {
             options,
         })
     }
+}
+
+fn open_blobs(
+    disk: &Arc<dyn Disk>,
+    options: &FileOptions,
+    last_tid: Tid,
+) -> Result<Option<Arc<BlobDirectory>>> {
+    let Some(path) = &options.blob_dir else {
+        return Ok(None);
+    };
+    if options.create && !options.read_only {
+        BlobDirectory::erase(&**disk, path)?;
+    }
+    let blobs = BlobDirectory::open(Arc::clone(disk), path, options.read_only)?;
+    blobs.clean_after_crash(last_tid);
+    Ok(Some(blobs))
 }
 
 fn open_data(disk: &dyn Disk, options: &FileOptions) -> Result<DataFile> {

@@ -39,6 +39,7 @@ fn staged(changes: &[(u64, Option<&[u8]>)]) -> Staged {
         meta,
         records,
         body: StagedBody::Memory(body),
+        ..Staged::default()
     }
 }
 
