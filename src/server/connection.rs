@@ -13,7 +13,7 @@ use super::limits::{
     HELLO_TIME, LINGER_TIME, MAX_BEHIND_BYTES, MAX_FRAME_BYTES, MAX_HELLO_BYTES, MAX_OUTBOX_BYTES,
     MAX_STRANGERS_FRAME_BYTES, READ_BYTES, STALLED_TIME,
 };
-use crate::session::{self, Databases, Outbox, Session};
+use crate::session::{self, Databases, Outbox, SENT_AHEAD_BYTES, Session};
 use crate::transaction::Blocking;
 use crate::wire::{
     self, ClientHello, DecodeError, Exception, FRAME_HEADER_BYTES, Format, FrameStep, Message,
@@ -149,7 +149,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn run(&mut self) -> End {
         loop {
-            if let Err(why) = self.handle_all() {
+            let handled = self.handle_all();
+            let sent = handled.and_then(|()| self.session.send_pieces(&mut self.outbox, &InPlace));
+            if let Err(why) = sent {
                 // Nothing stays locked for one who is waited for.
                 self.session.disconnect();
                 // What was answered before is still the client's.
@@ -247,6 +249,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Poll::Ready(Err(end)) => return Poll::Ready(Err(end)),
                 Poll::Pending => {}
             }
+        }
+        if self.session.is_sending() && self.outbox.unsent().len() < SENT_AHEAD_BYTES {
+            progress = true;
         }
         if self.session.inbox().poll_filled(context.waker()).is_ready() {
             progress = true;

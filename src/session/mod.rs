@@ -9,6 +9,7 @@
 //! that comes into the inbox later. `seen` is the last transaction that the
 //! client was told of; `lastTransaction` and `getInvalidations` answer from there.
 
+mod blob;
 mod deliver;
 mod errors;
 mod info;
@@ -24,14 +25,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use blob::SENT_AHEAD_BYTES;
 pub use deliver::put;
 pub use info::{Databases, ruok};
 pub use outbox::Outbox;
 
 use crate::storage::StorageError;
+use crate::storage::blob::BlobUpload;
 use crate::transaction::{Blocking, Database, Inbox};
 use crate::types::Tid;
 use crate::wire::{Exception, MessageId, Reply, Request, Value};
+use blob::BlobSends;
 use iterate::Iterators;
 use tpc::ClientTransaction;
 
@@ -81,6 +85,10 @@ struct Registered {
     seen: Tid,
     transaction: Option<ClientTransaction>,
     iterators: Iterators,
+    /// A blob that the client is sending.
+    upload: Option<BlobUpload>,
+    /// Blobs that the client is being sent.
+    sends: BlobSends,
 }
 
 impl Session {
@@ -141,6 +149,7 @@ impl Session {
             Request::TpcFinish { transaction } => {
                 registered.tpc_finish(&transaction, id, &self.inbox, blocking)
             }
+            Request::SendBlob { oid, serial } => registered.send_blob(oid, serial, id, blocking),
             Request::SetClientLabel { label } => {
                 self.label = format!("{} {}", in_the_log(&label), self.address);
                 tracing::info!("({}) is the client's label", self.label);
@@ -277,7 +286,27 @@ impl Registered {
                 last,
                 specification,
             } => self.undo_info(first, last, &specification, blocking),
-            // Pack and blobs.
+            other => self.handle_blob(other, blocking),
+        }
+    }
+
+    fn handle_blob(&mut self, request: Request<'_>, blocking: &dyn Blocking) -> Outcome<'static> {
+        match request {
+            Request::StoreBlobStart => self.store_blob_start(blocking),
+            Request::StoreBlobChunk { chunk } => self.store_blob_chunk(&chunk, blocking),
+            Request::StoreBlobEnd {
+                oid,
+                serial,
+                data,
+                transaction,
+            } => self.store_blob_end(&transaction, oid, serial, &data),
+            Request::StoreBlobShared {
+                oid,
+                serial,
+                data,
+                filename,
+                transaction,
+            } => self.store_blob_shared(&transaction, oid, serial, &data, &filename),
             other => errors::not_served(other.method()),
         }
     }

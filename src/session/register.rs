@@ -40,6 +40,8 @@ impl Session {
             seen,
             transaction: None,
             iterators: super::Iterators::default(),
+            upload: None,
+            sends: super::BlobSends::default(),
         });
         Outcome::Reply(Reply::Tid(seen))
     }
