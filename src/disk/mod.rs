@@ -49,6 +49,12 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// Puts `from` in the place of `to`, at once, and makes that durable
     /// (syncs the directory).
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives the file at `from` the second name `to`, where nothing is yet.
+    /// Fails where the file system has no second names.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let _ = (from, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Removes a file; it is no error where there is none.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Is there something at `path`?

@@ -16,6 +16,11 @@ impl From<StorageError> for Exception {
             StorageError::MetadataTooLong { what } => Self::FileStorageError {
                 message: what.to_owned(),
             },
+            StorageError::AlreadyPacking | StorageError::InvalidPackTime => {
+                Self::FileStorageError {
+                    message: error.to_string(),
+                }
+            }
             StorageError::Unsupported { .. } => Self::Unsupported {
                 message: error.to_string(),
             },
@@ -24,7 +29,11 @@ impl From<StorageError> for Exception {
                     message: error.to_string(),
                 }
             }
-            StorageError::WouldBlock
+            StorageError::PackedLater
+            | StorageError::PackInterrupted
+            | StorageError::DanglingReference { .. }
+            | StorageError::UnknownReferences { .. }
+            | StorageError::WouldBlock
             | StorageError::WritingStopped { .. }
             | StorageError::NoSpace { .. }
             | StorageError::Corrupt { .. }

@@ -12,6 +12,7 @@ use std::fmt;
 use std::ops::Range;
 
 pub use error::{Result, StorageError};
+pub use file::pack::{PackOutcome, PackPhase, PackProgress};
 pub use mapping::MappingStorage;
 pub use staged::{RECORD_GAP_BYTES, Staged, StagedBody, StagedRecord, StagedRecordKind};
 
@@ -170,6 +171,20 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn append(&self, batch: &mut [Committing]) -> Result<()>;
     /// Makes seen what the last [`Storage::append`] wrote. Cannot fail.
     fn publish(&self, batch: &[Committing]);
+    /// Drops the revisions that were no longer current at the time `stop`, and
+    /// with `gc` (None: as configured) the objects that nothing led to then.
+    /// Everything else goes on meanwhile; it takes as long as it takes.
+    fn pack(&self, stop: Tid, gc: Option<bool>) -> Result<PackOutcome> {
+        let _ = (stop, gc);
+        Err(StorageError::Unsupported {
+            storage: "the storage",
+            operation: "pack",
+        })
+    }
+    /// How far a pack is; None where none can run.
+    fn pack_progress(&self) -> Option<PackProgress> {
+        None
+    }
     /// Saves what makes the next start quick. Commits go on meanwhile.
     fn checkpoint(&self) -> Result<()> {
         Ok(())
