@@ -66,7 +66,7 @@ impl Scanner {
             bytes: record,
             at: 0,
         };
-        // The second pickle may use what the first put into the memo.
+        // The second pickle may name what the first put into the memo.
         let result = self
             .pickle(&mut input, &mut visit)
             .and_then(|()| self.pickle(&mut input, &mut visit));
@@ -79,6 +79,7 @@ impl Scanner {
     fn pickle(&mut self, input: &mut Input<'_>, visit: &mut impl FnMut(Oid)) -> Result<()> {
         self.stack.clear();
         self.marks.clear();
+        self.memo.next = 0;
         loop {
             match input.byte()? {
                 b'.' => return self.pop(input).map(|_| ()),
@@ -180,7 +181,7 @@ impl Scanner {
             b'p' | b'q' | b'r' | 0x94 => {
                 let top = self.top(input)?;
                 let place = match opcode {
-                    0x94 => self.memo.count,
+                    0x94 => self.memo.next,
                     _ => memo_place(opcode, input)?,
                 };
                 self.memo.set(place, top);
@@ -340,8 +341,9 @@ impl From<Text> for Value {
 struct Memo {
     dense: Vec<Option<Value>>,
     far: std::collections::BTreeMap<usize, Value>,
-    /// How many numbers have a value: what the next MEMOIZE takes.
-    count: usize,
+    /// The number that the next MEMOIZE takes. It counts from 0 in each pickle:
+    /// ZODB's writer empties its memo in between.
+    next: usize,
 }
 
 /// So far a number may lie beyond the greatest one in use.
@@ -351,7 +353,6 @@ impl Memo {
     fn clear(&mut self) {
         self.dense.clear();
         self.far.clear();
-        self.count = 0;
     }
 
     fn get(&self, place: usize) -> Option<Value> {
@@ -363,7 +364,7 @@ impl Memo {
     }
 
     fn set(&mut self, place: usize, value: Value) {
-        self.count += usize::from(self.get(place).is_none());
+        self.next = self.next.max(place.saturating_add(1));
         if place > self.dense.len().saturating_add(MEMO_GAP) {
             self.far.insert(place, value);
             return;
