@@ -129,7 +129,7 @@ fn compare(directory: &Path, case: &Case) -> Verdict {
             assert!(after == old, "{what}: changed");
             Verdict::SameRefusal
         }
-        ("AssertionError" | "PackError", Ok(PackOutcome::Packed { .. })) => {
+        ("AssertionError" | "PackError", Ok(_)) => {
             assert_eq!(says_the_same(&before, &path, case), Ok(()), "{what}");
             Verdict::PythonFails
         }
@@ -157,7 +157,9 @@ fn pack(path: &Path, case: &Case) -> (Result<PackOutcome>, String) {
         on_removed_blob: Some(&mut on_removed),
     };
     let outcome = storage.pack_with(case.stop, options);
-    check_index(&storage, path);
+    if outcome.is_ok() {
+        check_index(&storage, path);
+    }
     storage.close().unwrap();
     (outcome, removed)
 }
@@ -177,7 +179,8 @@ fn check_index(storage: &FileStorage, path: &Path) {
     fs::copy(path, &copied).unwrap();
     let fresh = open(&copied, true);
     assert_eq!(storage.object_count(), fresh.object_count());
-    assert_eq!(storage.last_tid(), fresh.last_tid());
+    // Where nothing of the last transaction is kept, the file no longer tells of it.
+    assert!(storage.last_tid() >= fresh.last_tid());
     assert_eq!(storage.size_bytes(), fresh.size_bytes());
     for transaction in transactions(&fresh, None) {
         for record in transaction.1 {

@@ -42,6 +42,10 @@ use crate::types::{Oid, Tid};
 
 /// How a file is to be opened.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a key of the configuration"
+)]
 pub struct FileOptions {
     /// `Data.fs`; the names of the files beside it come from it.
     pub path: PathBuf,

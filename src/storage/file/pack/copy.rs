@@ -11,7 +11,7 @@ use super::walk::{Record, Transaction, resolve};
 use super::window::{Output, PASS_BYTES, Window};
 use crate::storage::Result;
 use crate::storage::file::format::{
-    DATA_HEADER_BYTES, DataHeader, FIRST_TRANSACTION, NUMBER_BYTES, STATUS_PACKED,
+    DATA_HEADER_BYTES, DataHeader, FIRST_TRANSACTION, MAGIC_PYTHON3, NUMBER_BYTES, STATUS_PACKED,
 };
 use crate::storage::file::reader::DataFile;
 use crate::types::Oid;
@@ -69,7 +69,7 @@ impl<'a, 'b> Copier<'a, 'b> {
         let end = self.reachable.packed_end;
         progress.begin(PackPhase::Copying, end);
         let mut window = Window::new(self.data, progress, end, PASS_BYTES);
-        let magic = window.array::<{ FIRST_TRANSACTION as usize }>(0)?;
+        let magic = window.array::<{ MAGIC_PYTHON3.len() }>(0)?;
         self.out.put(&magic)?;
         let mut position = FIRST_TRANSACTION;
         while position < end {
@@ -77,6 +77,10 @@ impl<'a, 'b> Copier<'a, 'b> {
             self.transaction(&mut window, &transaction)?;
             position = transaction.end();
             progress.at(position);
+        }
+        for (double, kept) in &self.reachable.doubles {
+            let now = self.moved.get(kept).copied().unwrap_or(0);
+            self.moved.insert(*double, now);
         }
         Ok(self.moved)
     }
@@ -138,15 +142,13 @@ impl<'a, 'b> Copier<'a, 'b> {
             None => self.out.put(&[0; NUMBER_BYTES])?,
         }
         self.reachable.positions.set(old.oid, position);
+        let mut first = (record.position, position);
         if self.reachable.pinned.contains_key(&old.oid) {
-            let first = *self
-                .firsts
-                .entry(old.oid)
-                .or_insert((record.position, position));
-            if self.reachable.targets.contains(&record.position) {
-                let now = self.pointed_to(&record.header, record.position, position, first)?;
-                self.moved.insert(record.position, now);
-            }
+            first = *self.firsts.entry(old.oid).or_insert(first);
+        }
+        if self.reachable.targets.contains(&record.position) {
+            let now = self.pointed_to(&record.header, record.position, position, first)?;
+            self.moved.insert(record.position, now);
         }
         Ok(())
     }

@@ -13,11 +13,13 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
+use super::copy::same_data;
 use super::oid_set::{OidSet, Pending};
 use super::progress::{PackPhase, Progress};
 use super::references::Scanner;
 use super::walk::{Record, Transaction, resolve};
 use super::window::{PASS_BYTES, Window};
+use crate::disk::Access;
 use crate::storage::file::format::{DATA_HEADER_BYTES, FIRST_TRANSACTION, STATUS_PACKED};
 use crate::storage::file::index::Index;
 use crate::storage::file::reader::DataFile;
@@ -43,6 +45,11 @@ pub struct Reachable {
     pub pinned: HashMap<Oid, Vec<u64>>,
     /// Where records behind the pack time point back to, before it.
     pub targets: HashSet<u64>,
+    /// Revisions that are not kept though something points to them: the
+    /// object's own revision, which is kept, is of the same transaction and has
+    /// the same data; or (0) they say that the object does not exist, for which
+    /// no pointer is needed.
+    pub doubles: HashMap<u64, u64>,
 }
 
 impl Reachable {
@@ -83,12 +90,21 @@ pub fn find(
         positions: current.positions,
         pinned: HashMap::new(),
         targets: HashSet::new(),
+        doubles: HashMap::new(),
     };
     if gc {
         collect(&mut window, data, progress, current.last, &mut reachable)?;
     } else {
-        let revived = |reachable: &Reachable, oid| reachable.position(oid).is_some();
-        read_future(&mut window, progress, current.last, &mut reachable, revived)?;
+        let is_kept = |reachable: &Reachable, oid| reachable.position(oid).is_some();
+        let doubles = Some(data);
+        read_future(
+            &mut window,
+            progress,
+            current.last,
+            &mut reachable,
+            is_kept,
+            doubles,
+        )?;
         reachable.positions.retain(|_| true);
     }
     Ok(Some(reachable))
@@ -146,13 +162,15 @@ fn read_current(
 
 /// Goes through the transactions behind the pack time for pointers before it.
 /// `is_reached` tells whether an object is kept anyway; the positions that are
-/// kept beside are returned in the order that they were found in.
+/// kept beside are returned in the order that they were found in. With
+/// `doubles`, which is the file, doubles of what is kept are not.
 fn read_future(
     window: &mut Window<'_>,
     progress: &Progress,
     last: Tid,
     reachable: &mut Reachable,
     is_reached: impl Fn(&Reachable, Oid) -> bool,
+    doubles: Option<&DataFile>,
 ) -> Result<Vec<u64>> {
     let mut extra = Vec::new();
     let mut position = reachable.packed_end;
@@ -164,6 +182,15 @@ fn read_future(
         transaction.for_each_record(window, |_, record| {
             let Record { header, back, .. } = record;
             if back == 0 || back >= reachable.packed_end {
+                return Ok(());
+            }
+            if let Some(data) = doubles
+                && let Some(kept) = double_of(data, reachable, header.oid, back)?
+            {
+                if kept > 0 {
+                    reachable.targets.insert(kept);
+                }
+                reachable.doubles.insert(back, kept);
                 return Ok(());
             }
             reachable.targets.insert(back);
@@ -188,6 +215,22 @@ fn read_future(
         progress.at(position);
     }
     Ok(extra)
+}
+
+/// What is as good as the revision at `back`: see [`Reachable::doubles`].
+fn double_of(data: &DataFile, reachable: &Reachable, oid: Oid, back: u64) -> Result<Option<u64>> {
+    if data.read_data(oid, back, Access::Wait)?.is_none() {
+        return Ok(Some(0));
+    }
+    let Some(kept) = reachable.positions.get(oid).filter(|&kept| kept != back) else {
+        return Ok(None);
+    };
+    let transaction = |position| {
+        let head = data.read_head_of(oid, position, Access::Wait)?;
+        Ok::<_, StorageError>(head.header.transaction)
+    };
+    let is_double = transaction(kept)? == transaction(back)? && same_data(data, oid, kept, back)?;
+    Ok(is_double.then_some(kept))
 }
 
 /// Keeps only what can be reached.
@@ -220,7 +263,7 @@ fn collect(
         let is_reached = |reachable: &Reachable, oid| {
             reached.contains(oid) || reachable.pinned.contains_key(&oid)
         };
-        read_future(window, progress, last, reachable, is_reached)?
+        read_future(window, progress, last, reachable, is_reached, None)?
     };
     for &oid in reachable.pinned.keys() {
         follower.reached.insert(oid);

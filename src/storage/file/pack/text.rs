@@ -45,9 +45,8 @@ pub fn line(line: &[u8]) -> Text {
 /// A line of protocol 0 in quotes, with the escapes of a bytes literal.
 pub fn quoted(line: &[u8]) -> Text {
     let line = line.trim_ascii();
-    let inner = match line {
-        [b'\'', inner @ .., b'\''] | [b'"', inner @ .., b'"'] => inner,
-        _ => return Text::Plain,
+    let ([b'\'', inner @ .., b'\''] | [b'"', inner @ .., b'"']) = line else {
+        return Text::Plain;
     };
     let mut found = Collected::default();
     let mut rest = inner;
