@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 pub use blob::BlobDirectory;
 pub use error::{Result, StorageError, UndoFailure};
+pub use file::pack::{PackOutcome, PackPhase, PackProgress};
 pub use mapping::MappingStorage;
 pub use staged::{RECORD_GAP_BYTES, Staged, StagedBody, StagedRecord, StagedRecordKind};
 
@@ -233,6 +234,17 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn append(&self, batch: &mut [Committing]) -> Result<()>;
     /// Makes seen what the last [`Storage::append`] wrote. Cannot fail.
     fn publish(&self, batch: &[Committing]);
+    /// Drops the revisions that were no longer current at the time `stop`, and
+    /// with `gc` (None: as configured) the objects that nothing led to then.
+    /// Everything else goes on meanwhile; it takes as long as it takes.
+    fn pack(&self, stop: Tid, gc: Option<bool>) -> Result<PackOutcome> {
+        let _ = (stop, gc);
+        Err(self.unsupported("pack"))
+    }
+    /// How far a pack is; None where none can run.
+    fn pack_progress(&self) -> Option<PackProgress> {
+        None
+    }
     /// Saves what makes the next start quick. Commits go on meanwhile.
     fn checkpoint(&self) -> Result<()> {
         Ok(())

@@ -10,6 +10,7 @@ mod iterator;
 mod lock;
 mod oids;
 mod open;
+pub mod pack;
 mod reader;
 mod recover;
 mod space;
@@ -22,7 +23,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use append::Layout;
 use format::FIRST_TRANSACTION;
@@ -30,6 +31,7 @@ use index::Index;
 use iterator::FileIterator;
 use lock::Lock;
 use oids::OidSource;
+use pack::{PackOptions, PackOutcome, PackProgress, Packing};
 use reader::DataFile;
 use space::Space;
 
@@ -44,6 +46,10 @@ use crate::types::{Oid, Tid};
 
 /// How a file is to be opened.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a key of the configuration"
+)]
 pub struct FileOptions {
     /// `Data.fs`; the names of the files beside it come from it.
     pub path: PathBuf,
@@ -55,6 +61,10 @@ pub struct FileOptions {
     pub create: bool,
     /// The file may not grow beyond this.
     pub quota_bytes: Option<u64>,
+    /// A pack drops objects that cannot be reached.
+    pub pack_gc: bool,
+    /// A pack leaves the former file as `.old`.
+    pub pack_keep_old: bool,
 }
 
 impl FileOptions {
@@ -66,29 +76,37 @@ impl FileOptions {
             read_only: false,
             create: false,
             quota_bytes: None,
+            pack_gc: true,
+            pack_keep_old: true,
         }
     }
 }
 
 /// A `Data.fs`.
 ///
-/// Invariants: what `generation` shows was synced before; `end` and `last_tid`
-/// name the end and the last transaction of what it shows.
+/// Invariants: what `generation` shows was synced before; `last_tid` names the
+/// last transaction of what it shows. Positions mean nothing beyond the
+/// generation that they come from: every read loads it once and keeps to it.
+///
+/// Locks are taken in this order: `saving`, `append`, `space`.
 #[derive(Debug)]
 pub struct FileStorage {
     disk: Arc<dyn Disk>,
     options: FileOptions,
     description: Description,
     generation: ArcSwap<Generation>,
-    /// Position behind the last published transaction.
-    end: AtomicU64,
     last_tid: AtomicU64,
     /// The end for which the index was saved last.
     saved_end: AtomicU64,
     blobs: Option<Arc<BlobDirectory>>,
+    /// Held while the index is saved, so that it is saved for the file that is there.
+    saving: Mutex<()>,
     append: Mutex<Append>,
+    /// Told when what was appended has been published.
+    published: Condvar,
     space: Arc<Mutex<Space>>,
     oids: Mutex<OidSource>,
+    packing: Packing,
     /// The first error of a write; nothing is written after it.
     stopped: OnceLock<String>,
     /// Keeps other processes out; None where the storage is read-only.
@@ -100,6 +118,8 @@ pub struct FileStorage {
 struct Generation {
     data: DataFile,
     index: Index,
+    /// Position behind the last published transaction.
+    end: AtomicU64,
 }
 
 impl Generation {
@@ -208,7 +228,7 @@ impl Storage for FileStorage {
     }
 
     fn size_bytes(&self) -> u64 {
-        self.end.load(Ordering::Acquire)
+        self.generation.load().end.load(Ordering::Acquire)
     }
 
     fn load_before(
@@ -300,7 +320,7 @@ impl Storage for FileStorage {
         stop: Option<Tid>,
     ) -> Result<Box<dyn TransactionIterator>> {
         let generation = self.generation.load();
-        let end = self.end.load(Ordering::Acquire);
+        let end = generation.end.load(Ordering::Acquire);
         Ok(Box::new(FileIterator::new(
             generation.data.clone(),
             end,
@@ -311,7 +331,7 @@ impl Storage for FileStorage {
 
     fn last_invalidations(&self, count: usize) -> Result<Vec<(Tid, Vec<Oid>)>> {
         let generation = self.generation.load();
-        let end = self.end.load(Ordering::Acquire);
+        let end = generation.end.load(Ordering::Acquire);
         let mut position = end;
         for _ in 0..count {
             if position <= FIRST_TRANSACTION {
@@ -334,17 +354,17 @@ impl Storage for FileStorage {
 
     fn undo_log(&self, visit: &mut dyn FnMut(UndoableTransaction) -> bool) -> Result<()> {
         let generation = self.generation.load();
-        undo::for_each_undoable(&generation.data, self.end.load(Ordering::Acquire), visit)
+        undo::for_each_undoable(&generation, visit)
     }
 
     fn undo_objects(&self, tid: Tid) -> Result<Vec<Oid>> {
         let generation = self.generation.load();
-        undo::objects_of(&generation, self.end.load(Ordering::Acquire), tid)
+        undo::objects_of(&generation, tid)
     }
 
     fn undo(&self, tid: Tid, pending: &HashMap<Oid, PendingRecord>) -> Result<Vec<UndoneRecord>> {
         let generation = self.generation.load();
-        undo::undo(&generation, self.end.load(Ordering::Acquire), tid, pending)
+        undo::undo(&generation, tid, pending)
     }
 
     fn new_oids(&self, count: usize) -> Result<Vec<Oid>> {
@@ -357,16 +377,15 @@ impl Storage for FileStorage {
         append::check_lengths(staged)?;
         self.check_in_place(&self.generation.load().data)?;
         let needed = append::transaction_bytes(staged);
-        let end = self.end.load(Ordering::Acquire);
-        if self
-            .options
-            .quota_bytes
-            .is_some_and(|quota| end.saturating_add(needed) > quota)
-        {
+        let quota = self.options.quota_bytes;
+        if quota.is_some_and(|quota| self.size_bytes().saturating_add(needed) > quota) {
             return Err(StorageError::QuotaExceeded);
         }
-        let file = Arc::clone(&self.generation.load().data.file);
-        let reserved = space::reserve(&self.space, &*file, end, needed)?;
+        let reserved = space::reserve(&self.space, needed, || {
+            let generation = self.generation.load();
+            let end = generation.end.load(Ordering::Acquire);
+            (Arc::clone(&generation.data.file), end)
+        })?;
         Ok(Box::new(reserved))
     }
 
@@ -418,21 +437,38 @@ impl Storage for FileStorage {
             greatest = greatest.max(oid);
         }
         self.oids.lock().saw(greatest);
-        self.end.store(append.end, Ordering::Release);
+        generation.end.store(append.end, Ordering::Release);
         if let Some(last) = batch.last() {
             self.last_tid.store(last.tid.to_u64(), Ordering::Release);
         }
+        self.published.notify_all();
+    }
+
+    fn pack(&self, stop: Tid, gc: Option<bool>) -> Result<PackOutcome> {
+        let on_removed_blob = None;
+        self.pack_with(
+            stop,
+            PackOptions {
+                gc,
+                on_removed_blob,
+            },
+        )
+    }
+
+    fn pack_progress(&self) -> Option<PackProgress> {
+        Some(self.packing.progress().get())
     }
 
     fn checkpoint(&self) -> Result<()> {
         if self.options.read_only {
             return Ok(());
         }
-        let end = self.end.load(Ordering::Acquire);
+        let _saving = self.saving.lock();
+        let generation = self.generation.load_full();
+        let end = generation.end.load(Ordering::Acquire);
         if self.saved_end.swap(end, Ordering::AcqRel) == end {
             return Ok(());
         }
-        let generation = self.generation.load_full();
         index_file::save(
             &*self.disk,
             &self.options.path,
@@ -456,6 +492,7 @@ impl Storage for FileStorage {
                     .map_err(StorageError::io("giving back reserved space"))?;
             }
         }
+        self.packing.stop();
         let saved = self.checkpoint();
         let noted = self.oids.lock().close(&*self.disk);
         self.lock.lock().take();

@@ -6,12 +6,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::format::{FIRST_TRANSACTION, MAGIC_PYTHON2, MAGIC_PYTHON3};
 use super::index::Index;
 use super::lock::Lock;
 use super::oids::OidSource;
+use super::pack::{self, Packing};
 use super::reader::DataFile;
 use super::recover::{self, Scanned};
 use super::space::Space;
@@ -35,6 +36,9 @@ impl FileStorage {
         } else {
             Some(Lock::take(&*disk, path)?)
         };
+        if !options.read_only {
+            pack::put_in_order(&*disk, path)?;
+        }
         let data = open_data(&*disk, &options)?;
         let (index, scanned) = read_index(&*disk, &options, &data)?;
         warn_of_the_future(&data, scanned.last_tid);
@@ -50,11 +54,17 @@ impl FileStorage {
         );
         Ok(Self {
             description: describe(&options),
-            generation: ArcSwap::from_pointee(Generation { data, index }),
-            end: AtomicU64::new(scanned.end),
+            generation: ArcSwap::from_pointee(Generation {
+                data,
+                index,
+                end: AtomicU64::new(scanned.end),
+            }),
             last_tid: AtomicU64::new(scanned.last_tid.to_u64()),
             saved_end: AtomicU64::new(0),
             blobs,
+            saving: Mutex::new(()),
+            published: Condvar::new(),
+            packing: Packing::default(),
             append: Mutex::new(Append {
                 end: scanned.end,
                 unpublished: Vec::new(),

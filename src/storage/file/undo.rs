@@ -6,6 +6,7 @@
 //! merged. Source of the rules: ZODB's `FileStorage._transactionalUndoRecord`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
 
 use super::Generation;
 use super::append::record_in_transaction;
@@ -21,11 +22,11 @@ use crate::types::{Oid, Tid};
 /// The transactions that `undoLog` lists, newest first, up to the last pack.
 /// `visit` sees each and says whether to go on.
 pub fn for_each_undoable(
-    data: &DataFile,
-    end: u64,
+    generation: &Generation,
     mut visit: impl FnMut(UndoableTransaction) -> bool,
 ) -> Result<()> {
-    let mut position = end;
+    let data = &generation.data;
+    let mut position = generation.end.load(Ordering::Acquire);
     while position > FIRST_TRANSACTION {
         position = data.transaction_before(position, Access::Wait)?;
         let head = data.read_transaction(position, Access::Wait)?;
@@ -47,9 +48,9 @@ pub fn for_each_undoable(
 }
 
 /// The objects that undoing `tid` would write.
-pub fn objects_of(generation: &Generation, end: u64, tid: Tid) -> Result<Vec<Oid>> {
+pub fn objects_of(generation: &Generation, tid: Tid) -> Result<Vec<Oid>> {
     let mut oids = Vec::new();
-    for_each_record(&generation.data, end, tid, |_, record| {
+    for_each_record(generation, tid, |_, record| {
         oids.push(record.header.oid);
         Ok(())
     })?;
@@ -60,7 +61,6 @@ pub fn objects_of(generation: &Generation, end: u64, tid: Tid) -> Result<Vec<Oid
 /// wrote before (`pending`).
 pub fn undo(
     generation: &Generation,
-    end: u64,
     tid: Tid,
     pending: &HashMap<Oid, PendingRecord>,
 ) -> Result<Vec<UndoneRecord>> {
@@ -70,7 +70,7 @@ pub fn undo(
     };
     let mut failures = BTreeMap::new();
     let mut undone = Vec::new();
-    for_each_record(&generation.data, end, tid, |position, record| {
+    for_each_record(generation, tid, |position, record| {
         let oid = record.header.oid;
         // An object can occur several times; its last record decides.
         failures.remove(&oid);
@@ -95,11 +95,12 @@ pub fn undo(
 
 /// Calls `visit` with the position and head of each record of transaction `tid`.
 fn for_each_record(
-    data: &DataFile,
-    end: u64,
+    generation: &Generation,
     tid: Tid,
     mut visit: impl FnMut(u64, RecordHead) -> Result<()>,
 ) -> Result<()> {
+    let data = &generation.data;
+    let end = generation.end.load(Ordering::Acquire);
     let (transaction, head) = find(data, end, tid)?;
     let records_end = transaction + head.header.length;
     let mut position = transaction + head.header.header_bytes();
