@@ -110,6 +110,8 @@ pub struct UndoneRecord {
     pub oid: Oid,
     /// It gets back the state that this transaction wrote; None: it ceases to exist.
     pub to: Option<Tid>,
+    /// That state is a blob, whose file lies under this serial.
+    pub blob: Option<Tid>,
 }
 
 /// What the same transaction did to an object before it undoes something.

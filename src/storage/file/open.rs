@@ -52,7 +52,7 @@ impl FileStorage {
             scanned.last_tid,
             if options.read_only { ", read-only" } else { "" }
         );
-        Ok(Self {
+        let storage = Self {
             description: describe(&options),
             generation: ArcSwap::from_pointee(Generation {
                 data,
@@ -65,6 +65,7 @@ impl FileStorage {
             saving: Mutex::new(()),
             published: Condvar::new(),
             packing: Packing::default(),
+            undos: Arc::default(),
             append: Mutex::new(Append {
                 end: scanned.end,
                 unpublished: Vec::new(),
@@ -76,7 +77,11 @@ impl FileStorage {
             lock: Mutex::new(lock),
             disk,
             options,
-        })
+        };
+        if let Some(blobs) = &storage.blobs {
+            storage.finish_packing_blobs(blobs)?;
+        }
+        Ok(storage)
     }
 }
 

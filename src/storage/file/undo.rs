@@ -6,16 +6,20 @@
 //! merged. Source of the rules: ZODB's `FileStorage._transactionalUndoRecord`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::Generation;
+use parking_lot::{Condvar, Mutex};
+
 use super::append::record_in_transaction;
 use super::format::{FIRST_TRANSACTION, NUMBER_BYTES, STATUS_COMMITTED, STATUS_PACKED};
 use super::iterator::find_start;
 use super::reader::{DataFile, RecordHead, TransactionHead};
+use super::{FileStorage, Generation};
 use crate::disk::Access;
 use crate::storage::{
-    PendingRecord, Result, StorageError, UndoFailure, UndoableTransaction, UndoneRecord,
+    PendingRecord, Result, Staged, StagedRecord, StagedRecordKind, StorageError, UndoFailure,
+    UndoableTransaction, UndoneRecord,
 };
 use crate::types::{Oid, Tid};
 
@@ -75,7 +79,11 @@ pub fn undo(
         // An object can occur several times; its last record decides.
         failures.remove(&oid);
         match undo.record(position, &record)? {
-            Ok(to) => undone.push(UndoneRecord { oid, to }),
+            Ok(to) => undone.push(UndoneRecord {
+                oid,
+                to,
+                blob: None,
+            }),
             Err(reason) => {
                 failures.insert(oid, reason);
             }
@@ -139,6 +147,79 @@ fn find(data: &DataFile, end: u64, tid: Tid) -> Result<(u64, TransactionHead)> {
         });
     }
     Ok((position, head))
+}
+
+/// Voted transactions that undo something. What they undo to must stay in the
+/// file until they are finished.
+#[derive(Debug, Default)]
+pub struct UndoGate {
+    count: Mutex<usize>,
+    none: Condvar,
+}
+
+/// Held by one of them.
+#[derive(Debug)]
+pub struct UndoHold(Arc<UndoGate>);
+
+impl UndoGate {
+    /// One more.
+    pub fn hold(self: &Arc<Self>) -> UndoHold {
+        *self.count.lock() += 1;
+        UndoHold(Arc::clone(self))
+    }
+
+    /// Waits until there are none.
+    pub fn wait(&self) {
+        let mut count = self.count.lock();
+        while *count > 0 {
+            self.none.wait(&mut count);
+        }
+    }
+}
+
+impl Drop for UndoHold {
+    fn drop(&mut self) {
+        *self.0.count.lock() -= 1;
+        self.0.none.notify_all();
+    }
+}
+
+impl FileStorage {
+    /// No undo while a pack runs: it takes away what one undoes to.
+    pub(super) fn check_not_packing(&self) -> Result<()> {
+        if self.packing.is_running() {
+            return Err(StorageError::NotUndoable {
+                reason: "Undo is currently disabled for database maintenance.<p>",
+            });
+        }
+        Ok(())
+    }
+
+    /// Keeps a pack from exchanging the file until the transaction is over, if
+    /// it undoes something.
+    pub(super) fn hold_for_undo(&self, staged: &Staged) -> Result<Option<UndoHold>> {
+        let undone = |record: &StagedRecord| match record.kind {
+            StagedRecordKind::Undo { to: Some(to) } => Some((record.oid, to)),
+            _ => None,
+        };
+        let mut undone = staged.records.iter().filter_map(undone).peekable();
+        if undone.peek().is_none() {
+            return Ok(None);
+        }
+        // First the hold, then the look whether a pack has begun meanwhile, or
+        // has even been and gone.
+        let hold = self.undos.hold();
+        self.check_not_packing()?;
+        let generation = self.generation.load();
+        for (oid, to) in undone {
+            if record_in_transaction(oid, to, &generation.index, &generation.data)?.is_none() {
+                return Err(StorageError::NotUndoable {
+                    reason: "non-undoable transaction",
+                });
+            }
+        }
+        Ok(Some(hold))
+    }
 }
 
 struct Undo<'a> {

@@ -7,7 +7,7 @@ const MODULE: &[u8] = b"\x8c\x09ZODB.blob";
 const NAME: &[u8] = b"\x8c\x04Blob";
 
 /// A first pickle that names the class and does nothing else ends within so much.
-pub const PROBE_BYTES: u64 = 64;
+pub const PROBE_BYTES: usize = 64;
 
 /// Is this the beginning of a blob's record? As ZODB sees it: its first pickle
 /// is the class `ZODB.blob.Blob` itself.

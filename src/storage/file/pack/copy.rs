@@ -82,6 +82,9 @@ impl<'a, 'b> Copier<'a, 'b> {
             let now = self.moved.get(kept).copied().unwrap_or(0);
             self.moved.insert(*double, now);
         }
+        if let Some(on_removed) = &mut self.on_removed {
+            on_removed(RemovedBlob::NoMore)?;
+        }
         Ok(self.moved)
     }
 
@@ -204,7 +207,7 @@ impl<'a, 'b> Copier<'a, 'b> {
 }
 
 fn probe(length: u64) -> usize {
-    usize::try_from(length.min(PROBE_BYTES)).unwrap_or(0)
+    usize::try_from(length).map_or(PROBE_BYTES, |length| length.min(PROBE_BYTES))
 }
 
 /// The header of a transaction with its texts, as it stands in the file.

@@ -43,6 +43,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+pub use blob_record::{PROBE_BYTES as BLOB_PROBE_BYTES, is_blob_record};
 pub use leftovers::put_in_order;
 pub use progress::{PackPhase, PackProgress};
 pub use references::{ReferenceError, Scanner};
@@ -59,6 +60,8 @@ pub enum RemovedBlob {
     Object(Oid),
     /// This revision is not kept; others are.
     Revision(Oid, Tid),
+    /// All were named; the new file is about to be put in place.
+    NoMore,
 }
 
 /// How to pack, beside the time.

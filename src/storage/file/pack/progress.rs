@@ -1,5 +1,6 @@
 //! How far a pack is, for whoever asks, and the wish that it stop.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use crate::storage::{Result, StorageError};
@@ -45,6 +46,32 @@ pub struct PackProgress {
     pub done: u64,
     /// … of so much; bytes, or objects with [`PackPhase::Following`].
     pub total: u64,
+}
+
+impl PackProgress {
+    /// Is there a pack at all?
+    pub fn is_running(&self) -> bool {
+        self.phase != PackPhase::Idle
+    }
+}
+
+impl fmt::Display for PackProgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = self.done.saturating_mul(100).checked_div(self.total);
+        let doing = match self.phase {
+            PackPhase::Idle => "idle",
+            PackPhase::Reading => "reading",
+            PackPhase::Following => "following references",
+            PackPhase::Copying => "copying",
+            PackPhase::CatchingUp => "copying what was committed meanwhile",
+            PackPhase::Switching => "putting the new file in place",
+            PackPhase::Saving => "saving the index",
+        };
+        match percent {
+            Some(percent) => write!(f, "{doing}, {} %", percent.min(100)),
+            None => f.write_str(doing),
+        }
+    }
 }
 
 /// Written by the pack, read by anyone.

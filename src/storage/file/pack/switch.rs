@@ -207,6 +207,8 @@ impl<'a> Pack<'a> {
         let keep = self.link_old()?;
         self.progress
             .begin(PackPhase::Switching, self.old.end.load(Ordering::Acquire));
+        // While this runs no undo is voted any more.
+        self.storage.undos.wait();
         let mut append = self.storage.pause_commits();
         let paused = Instant::now();
         self.storage.check_writable()?;
