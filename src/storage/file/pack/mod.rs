@@ -43,6 +43,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+pub use super::format::STATUS_PACKED;
 pub use leftovers::put_in_order;
 pub use progress::{PackPhase, PackProgress};
 pub use references::{ReferenceError, Scanner};

@@ -41,10 +41,7 @@ fn references_are_those_of_zodb() {
         (&[br"S'\0\00\000\x00\x00\n\\'", b"\np1\n0g1\n0N."], &[]),
         (&[br"S'\0\00\000\x00\x00\n\\q'", b"\nQ."], &[0x0a_5c71]),
         // memoised persistent ids
-        (
-            &[b"C\x08", OID, b"q\x01Q0h\x01Q0h\x01\x85Q."],
-            &[5, 5, 5],
-        ),
+        (&[b"C\x08", OID, b"q\x01Q0h\x01Q0h\x01\x85Q."], &[5, 5, 5]),
         (&[b"C\x08", OID, b"r\x01\x02\0\0Q0j\x01\x02\0\0Q."], &[5, 5]),
         // things around them
         (&[b"F1.5\nI01\n\x86L5L\n\x86."], &[]),
