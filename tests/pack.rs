@@ -2,6 +2,12 @@
 //!
 //! `ZEOD_PACK_DATABASES=500 ZEOD_PACK_SEED=1 cargo test --test pack` looks at more of them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test says by panicking what is wrong"
+)]
+
 #[path = "support/python_env.rs"]
 mod python_env;
 
