@@ -1,6 +1,6 @@
 //! Packs a `Data.fs` that nobody has open.
 //!
-//! `cargo run --release --example pack -- Data.fs [time as a transaction id in hex]`
+//! `cargo run --release --example pack -- Data.fs [time as a transaction id in hex [no-gc]]`
 
 use std::error::Error;
 use std::sync::Arc;
@@ -18,12 +18,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(hex) => Tid::from_u64(u64::from_str_radix(&hex, 16)?),
         None => Tid::from_time(SystemTime::now()),
     };
+    let gc = arguments.next().map(|word| word != "no-gc");
     tracing_subscriber::fmt().with_target(false).init();
     let storage = FileStorage::open(Arc::new(RealDisk), FileOptions::new(path))?;
-    println!(
-        "{:?}",
-        storage.pack(stop, std::env::var("NO_GC").ok().map(|_| false))?
-    );
+    println!("{:?}", storage.pack(stop, gc)?);
     storage.close()?;
     Ok(())
 }

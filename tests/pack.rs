@@ -2,6 +2,12 @@
 //!
 //! `ZEOD_PACK_DATABASES=500 ZEOD_PACK_SEED=1 cargo test --test pack` looks at more of them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test says by panicking what is wrong"
+)]
+
 #[path = "support/python_env.rs"]
 mod python_env;
 
@@ -148,6 +154,7 @@ fn pack(path: &Path, case: &Case) -> (Result<PackOutcome>, String) {
             RemovedBlob::Revision(oid, tid) => {
                 writeln!(removed, "{:016x}{:016x}", oid.to_u64(), tid.to_u64())
             }
+            RemovedBlob::NoMore => Ok(()),
         }
         .unwrap();
         Ok(())

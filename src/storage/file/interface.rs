@@ -206,7 +206,8 @@ impl Storage for FileStorage {
         if !self.packing.is_running() {
             let generation = self.generation.load_full();
             let in_place = self.check_in_place(&generation.data);
-            if !self.packing.is_running() && Arc::ptr_eq(&generation, &self.generation.load_full()) {
+            if !self.packing.is_running() && Arc::ptr_eq(&generation, &self.generation.load_full())
+            {
                 in_place?;
             }
         }

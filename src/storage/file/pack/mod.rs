@@ -43,6 +43,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+pub use super::format::STATUS_PACKED;
 pub use blob_record::{PROBE_BYTES as BLOB_PROBE_BYTES, is_blob_record};
 pub use leftovers::put_in_order;
 pub use progress::{PackPhase, PackProgress};

@@ -185,6 +185,7 @@ mod tests {
     use super::*;
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
         fn behaves_as_a_set(
             oids in prop::collection::vec(

@@ -28,6 +28,7 @@ pub fn pack_time(seconds_since_1970: f64) -> Option<Tid> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unreadable_literal, reason = "as Python prints them")]
 mod tests {
     use super::*;
 
