@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use zeod::disk::{Access, Disk, DiskFile, FileIdentity, OpenMode, RealDisk};
+use zeod::disk::{
+    Access, DirectoryNames, Disk, DiskFile, FileIdentity, FileStatus, OpenMode, RealDisk,
+};
 
 /// What happens at the Nth step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,6 +176,30 @@ impl Disk for FaultyDisk {
 
     fn identity(&self, path: &Path) -> io::Result<FileIdentity> {
         RealDisk.identity(path)
+    }
+
+    fn move_file(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.state.step(false, || RealDisk.move_file(from, to))
+    }
+
+    fn create_directory(&self, path: &Path) -> io::Result<bool> {
+        self.state.step(false, || RealDisk.create_directory(path))
+    }
+
+    fn remove_directory(&self, path: &Path) -> io::Result<()> {
+        self.state.step(false, || RealDisk.remove_directory(path))
+    }
+
+    fn read_directory(&self, path: &Path) -> io::Result<DirectoryNames> {
+        RealDisk.read_directory(path)
+    }
+
+    fn status(&self, path: &Path) -> io::Result<FileStatus> {
+        RealDisk.status(path)
+    }
+
+    fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
+        self.state.step(false, || RealDisk.set_mode(path, mode))
     }
 }
 

@@ -7,7 +7,7 @@ use zeod::storage::{
     Committing, RECORD_GAP_BYTES, Result, Staged, StagedBody, StagedRecord, StagedRecordKind,
     Storage,
 };
-use zeod::types::{Oid, Tid, TransactionMeta};
+use zeod::types::{Oid, Tid};
 
 /// The object whose revisions are blobs.
 pub const BLOB: u64 = 9;
@@ -70,9 +70,9 @@ pub fn commit(storage: &FileStorage, model: &mut Model, changes: &[(u64, &[u8])]
         written.push((oid, (data, tid)));
     }
     let staged = Staged {
-        meta: TransactionMeta::default(),
         records,
         body: StagedBody::Memory(body),
+        ..Staged::default()
     };
     model.unknown = written.iter().cloned().collect();
     let _reservation = storage.prepare(&staged)?;

@@ -103,6 +103,8 @@ impl Scanner {
         match opcode {
             // None, the booleans, empty dict and set, a buffer from elsewhere
             b'N' | 0x88 | 0x89 | b'}' | 0x8f | 0x97 => self.push(Value::Other),
+            b')' => self.push(Value::Tuple),
+            b']' => self.push(Value::List),
             b'K' | 0x82 => self.skip(input, 1)?,
             b'M' | 0x83 => self.skip(input, 2)?,
             b'J' | 0x84 => self.skip(input, 4)?,
@@ -127,14 +129,32 @@ impl Scanner {
                 let value = text_value(opcode, input)?;
                 self.push(value);
             }
-            b')' => self.push(Value::Tuple),
+            b'c' => {
+                let is_encode = input.line()? == b"_codecs";
+                let is_encode = input.line()? == b"encode" && is_encode;
+                self.push(if is_encode {
+                    Value::Encode
+                } else {
+                    Value::Other
+                });
+            }
+            // protocol, frame: they change nothing here
+            0x80 => input.take(1).map(|_| ())?,
+            0x95 => input.take(8).map(|_| ())?,
+            _ => self.combine(opcode, input)?,
+        }
+        Ok(())
+    }
+
+    /// An opcode that works on what is on the stack or in the memo.
+    fn combine(&mut self, opcode: u8, input: &mut Input<'_>) -> Result<()> {
+        match opcode {
             0x85..=0x87 => self.counted_tuple(opcode - 0x84, input)?,
             b't' => {
                 let mark = self.mark(input)?;
                 let first = self.stack.get(mark).copied();
                 self.replace(mark, tuple_of(first));
             }
-            b']' => self.push(Value::List),
             b'l' => {
                 let mark = self.mark(input)?;
                 self.replace(mark, Value::List);
@@ -149,15 +169,6 @@ impl Scanner {
                 input.line()?;
                 let mark = self.mark(input)?;
                 self.replace(mark, Value::Other);
-            }
-            b'c' => {
-                let is_encode = input.line()? == b"_codecs";
-                let is_encode = input.line()? == b"encode" && is_encode;
-                self.push(if is_encode {
-                    Value::Encode
-                } else {
-                    Value::Other
-                });
             }
             b'R' => self.call(input)?,
             // A new instance from (class, arguments); (class, arguments, keywords);
@@ -191,9 +202,7 @@ impl Scanner {
                 let value = self.memo.get(place);
                 self.push(value.ok_or_else(|| input.fault("nothing is memoised there"))?);
             }
-            // protocol, frame: they change nothing here; a buffer made read-only
-            0x80 => input.take(1).map(|_| ())?,
-            0x95 => input.take(8).map(|_| ())?,
+            // a buffer made read-only
             0x98 => self.top(input).map(|_| ())?,
             _ => return Err(input.fault("an unknown opcode")),
         }
