@@ -23,7 +23,10 @@ pub struct Model {
 
 impl Model {
     /// Once it is known that the last transaction came through after all.
-    #[allow(dead_code, reason = "not every test that includes this loses its power")]
+    #[allow(
+        dead_code,
+        reason = "not every test that includes this loses its power"
+    )]
     pub fn settle(&mut self, last: u64) {
         if last > self.last {
             self.last += 10;
