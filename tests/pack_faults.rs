@@ -15,7 +15,7 @@ mod small_database;
 use std::path::Path;
 use std::sync::Arc;
 
-use faulty_disk::{Fault, FaultyDisk};
+use faulty_disk::{Fault, FaultyDisk, Names};
 use small_database::{BLOB, Model, commit};
 use zeod::disk::{Access, Disk, RealDisk};
 use zeod::storage::file::pack::{PackOptions, RemovedBlob};
@@ -63,11 +63,11 @@ fn check(storage: &FileStorage, model: &Model, what: &str) {
 }
 
 /// Makes a database, and packs it on a disk that fails at step `at`. False: it never came to that.
-fn pack_with_fault(fault: Fault, links: bool, keep_old: bool, at: u64) -> bool {
-    let what = format!("{fault:?} at {at}, links {links}, .old {keep_old}");
+fn pack_with_fault(fault: Fault, names: Names, keep_old: bool, at: u64) -> bool {
+    let what = format!("{fault:?} at {at}, {names:?}, .old {keep_old}");
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("Data.fs");
-    let disk = Arc::new(FaultyDisk::new(fault, links));
+    let disk = Arc::new(FaultyDisk::new(fault, names));
     let shared: Arc<dyn Disk> = disk.clone();
     let storage = FileStorage::open(shared, options(&path, keep_old)).unwrap();
     let mut model = Model::default();
@@ -103,6 +103,8 @@ fn pack_with_fault(fault: Fault, links: bool, keep_old: bool, at: u64) -> bool {
     let has_failed = disk.has_failed();
     if !has_failed {
         assert!(matches!(outcome, Ok(PackOutcome::Packed { .. })), "{what}");
+        let old = directory.path().join("Data.fs.old");
+        assert_eq!(old.exists(), keep_old, "{what}");
     }
     check(&storage, &model, &format!("{what}, at once"));
     if fault == Fault::Once && outcome.is_err() && !commit_failed {
@@ -148,13 +150,18 @@ fn a_pack_survives_a_fault_at_every_step() {
         Fault::Once,
         Fault::Full,
     ] {
-        for (links, keep_old) in [(true, true), (true, false), (false, true)] {
+        for (names, keep_old) in [
+            (Names::Links, true),
+            (Names::Links, false),
+            (Names::Renames, true),
+            (Names::Copies, true),
+        ] {
             let mut steps = 0;
-            while pack_with_fault(fault, links, keep_old, steps) {
+            while pack_with_fault(fault, names, keep_old, steps) {
                 steps += 1;
             }
             assert!(steps > 20, "{fault:?}: {steps} steps");
-            println!("{fault:?}, links {links}, .old {keep_old}: {steps} steps");
+            println!("{fault:?}, {names:?}, .old {keep_old}: {steps} steps");
         }
     }
 }

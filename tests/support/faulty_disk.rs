@@ -29,8 +29,18 @@ pub enum Fault {
 #[derive(Debug)]
 pub struct FaultyDisk {
     state: Arc<State>,
+    names: Names,
+}
+
+/// What can be done about the name of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Names {
     /// Files can have a second name.
-    links: bool,
+    Links,
+    /// They cannot.
+    Renames,
+    /// They cannot, and `.old` lies on another volume.
+    Copies,
 }
 
 #[derive(Debug)]
@@ -52,9 +62,9 @@ enum Verdict {
 
 impl FaultyDisk {
     /// Fails at step `at`, counted from 0, once [`Self::arm`] was called.
-    pub fn new(fault: Fault, links: bool) -> Self {
+    pub fn new(fault: Fault, names: Names) -> Self {
         Self {
-            links,
+            names,
             state: Arc::new(State {
                 fault,
                 at: AtomicU64::new(u64::MAX),
@@ -144,6 +154,9 @@ impl Disk for FaultyDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if self.names == Names::Copies && to.extension().is_some_and(|e| e == "old") {
+            return Err(io::ErrorKind::CrossesDevices.into());
+        }
         self.state.step(false, || {
             let mut unsynced = self.state.unsynced.lock().unwrap();
             let moved = unsynced.remove(from).unwrap_or_default();
@@ -153,7 +166,7 @@ impl Disk for FaultyDisk {
     }
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        if !self.links {
+        if self.names != Names::Links {
             return Err(io::ErrorKind::Unsupported.into());
         }
         self.state.step(false, || RealDisk.link(from, to))

@@ -30,10 +30,10 @@ pub type OnRemovedBlob<'a> = &'a mut (dyn FnMut(RemovedBlob) -> Result<()> + 'a)
 pub type Moved = HashMap<u64, u64>;
 
 /// Copies the part up to the pack time.
-pub struct Copier<'a, 'b> {
+pub struct Copier<'a, 'b, 'o> {
     data: &'a DataFile,
     reachable: &'a mut Reachable,
-    out: &'a mut Output,
+    out: &'a mut Output<'o>,
     /// For data elsewhere in the file.
     chased: Window<'a>,
     on_removed: Option<OnRemovedBlob<'b>>,
@@ -43,13 +43,13 @@ pub struct Copier<'a, 'b> {
     firsts: HashMap<Oid, (u64, u64)>,
 }
 
-impl<'a, 'b> Copier<'a, 'b> {
+impl<'a, 'b, 'o> Copier<'a, 'b, 'o> {
     /// From `data` to `out`, by what `reachable` says.
     pub fn new(
         data: &'a DataFile,
         progress: &'a Progress,
         reachable: &'a mut Reachable,
-        out: &'a mut Output,
+        out: &'a mut Output<'o>,
         on_removed: Option<OnRemovedBlob<'b>>,
     ) -> Self {
         let end = reachable.packed_end;

@@ -66,7 +66,7 @@ impl<'a> Rest<'a> {
 
     /// Copies up to `end`, where a transaction ends. `positions` becomes the
     /// index of what was written.
-    pub fn copy(&mut self, out: &mut Output, positions: &Index, end: u64) -> Result<()> {
+    pub fn copy(&mut self, out: &mut Output<'_>, positions: &Index, end: u64) -> Result<()> {
         self.end = end;
         let mut window = Window::new(self.data, self.progress, end, PASS_BYTES);
         while self.position < end {
@@ -80,7 +80,7 @@ impl<'a> Rest<'a> {
 
     fn transaction(
         &mut self,
-        out: &mut Output,
+        out: &mut Output<'_>,
         positions: &Index,
         window: &mut Window<'_>,
         transaction: &Transaction,
@@ -99,7 +99,7 @@ impl<'a> Rest<'a> {
 
     fn record(
         &mut self,
-        out: &mut Output,
+        out: &mut Output<'_>,
         positions: &Index,
         window: &mut Window<'_>,
         record: &Record,

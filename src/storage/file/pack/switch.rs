@@ -166,7 +166,7 @@ impl<'a> Pack<'a> {
             .disk
             .open(&self.packed_path, OpenMode::Truncate)
             .map_err(StorageError::io(format!("making {name}")))?;
-        let mut out = Output::new(file, name);
+        let mut out = Output::new(file, name, &self.old.end);
         let data = &self.old.data;
         let on_removed = options.on_removed_blob;
         let begin = reachable.packed_end;
@@ -188,7 +188,7 @@ impl<'a> Pack<'a> {
     }
 
     /// Copies what was committed, until little is left.
-    fn catch_up(&self, rest: &mut Rest<'_>, out: &mut Output, positions: &Index) -> Result<()> {
+    fn catch_up(&self, rest: &mut Rest<'_>, out: &mut Output<'_>, positions: &Index) -> Result<()> {
         for _ in 0..MAX_STEPS {
             let end = self.old.end.load(Ordering::Acquire);
             if end - rest.position() <= PAUSE_BYTES {
@@ -200,7 +200,12 @@ impl<'a> Pack<'a> {
     }
 
     /// Copies the last transactions while commits wait, and exchanges the files.
-    fn switch(&self, mut rest: Rest<'_>, mut out: Output, positions: Index) -> Result<Duration> {
+    fn switch(
+        &self,
+        mut rest: Rest<'_>,
+        mut out: Output<'_>,
+        positions: Index,
+    ) -> Result<Duration> {
         // No index is saved from here on that is of the old file.
         let _saving = self.storage.saving.lock();
         self.forget_saved_index()?;
@@ -228,13 +233,18 @@ impl<'a> Pack<'a> {
         };
         let mut space = self.storage.space.lock();
         let promised = space.promise_in(&*new.data.file, end)?;
-        let exchanged = self.exchange(keep, &new.data);
+        let exchanged = self.exchange(keep);
         if let Err(error) = exchanged {
             if !self.is_in_place(&new.data) {
                 return Err(error);
             }
             // The new file is there, but after a crash it may not be: nothing
             // may be committed to either.
+            tracing::error!(
+                "{}: {error}. The packed file is in place, but a crash may bring the old one \
+                 back; no more changes are taken. Repair the disk, then restart the server",
+                self.old.data.name
+            );
             let _ = self.storage.stopped.set(error.to_string());
         }
         space.moved(promised);
@@ -280,13 +290,14 @@ impl<'a> Pack<'a> {
         }
     }
 
-    fn exchange(&self, keep: KeepOld, new: &DataFile) -> Result<()> {
+    fn exchange(&self, keep: KeepOld) -> Result<()> {
         let doing = || format!("putting {} in place", self.packed_path.display());
         if keep == KeepOld::Rename {
             self.set_aside()?;
         }
         let renamed = self.disk.rename(&self.packed_path, self.path);
-        if renamed.is_err() && keep == KeepOld::Rename && !self.is_in_place(new) {
+        // Where it was copied it is still there.
+        if renamed.is_err() && !self.disk.exists(self.path) {
             self.disk
                 .rename(&self.old_path, self.path)
                 .map_err(StorageError::io("putting the old file back"))?;
@@ -300,7 +311,12 @@ impl<'a> Pack<'a> {
         let doing = || format!("keeping the old file as {}", self.old_path.display());
         match self.disk.rename(self.path, &self.old_path) {
             Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => {
-                self.copy_old().map_err(StorageError::io(doing()))
+                let copied = self.copy_old();
+                if copied.is_err() {
+                    // Half a file would look like a whole one.
+                    let _ = self.disk.remove(&self.old_path);
+                }
+                copied.map_err(StorageError::io(doing()))
             }
             result => result.map_err(StorageError::io(doing())),
         }

@@ -2,6 +2,7 @@
 
 use std::io::IoSlice;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::progress::Progress;
 use crate::disk::{Access, DiskFile, read_exact_at};
@@ -12,10 +13,15 @@ use crate::storage::{Result, StorageError};
 /// A pass through the whole file reads so much at once.
 pub const PASS_BYTES: usize = 1 << 20;
 /// Written once so much has been collected.
-const OUT_BYTES: usize = 1 << 20;
+const OUT_BYTES: usize = 256 << 10;
 /// Synced after so much: one sync at the end would make the commits that go on
 /// meanwhile wait behind all of it.
-const SYNC_BYTES: u64 = 32 << 20;
+const SYNC_BYTES: u64 = 4 << 20;
+/// As long as commits come, synced after so much already: the sync of a commit
+/// waits behind that of the pack. Slow on disks with a long way to each sync.
+const BUSY_SYNC_BYTES: u64 = OUT_BYTES as u64;
+/// Commits come as long as there was one while so much was written.
+const BUSY_BYTES: u64 = 64 << 20;
 /// A buffer that one large record made longer than this is given back.
 const KEPT_BYTES: usize = 4 << 20;
 
@@ -141,24 +147,32 @@ impl<'a> Window<'a> {
 
 /// The file that is being written, from its start to its end.
 #[derive(Debug)]
-pub struct Output {
+pub struct Output<'a> {
     file: Arc<dyn DiskFile>,
     name: String,
     /// Where the buffer will stand.
     start: u64,
     buffer: Vec<u8>,
     synced: u64,
+    /// The end of the file that is packed: it grows with each commit.
+    old_end: &'a AtomicU64,
+    seen_end: u64,
+    /// Until so much is written, commits are thought to come.
+    busy_until: u64,
 }
 
-impl Output {
-    /// Writes `file` from its start.
-    pub fn new(file: Arc<dyn DiskFile>, name: String) -> Self {
+impl<'a> Output<'a> {
+    /// Writes `file` from its start, while commits move `old_end`.
+    pub fn new(file: Arc<dyn DiskFile>, name: String, old_end: &'a AtomicU64) -> Self {
         Self {
             file,
             name,
             start: 0,
             buffer: Vec::with_capacity(OUT_BYTES),
             synced: 0,
+            old_end,
+            seen_end: old_end.load(Ordering::Relaxed),
+            busy_until: 0,
         }
     }
 
@@ -172,11 +186,24 @@ impl Output {
         self.buffer.extend_from_slice(bytes);
         if self.buffer.len() >= OUT_BYTES {
             self.flush()?;
-            if self.start - self.synced >= SYNC_BYTES {
+            if self.start - self.synced >= self.sync_bytes() {
                 self.sync()?;
             }
         }
         Ok(())
+    }
+
+    fn sync_bytes(&mut self) -> u64 {
+        let end = self.old_end.load(Ordering::Relaxed);
+        if end != self.seen_end {
+            self.seen_end = end;
+            self.busy_until = self.start + BUSY_BYTES;
+        }
+        if self.start < self.busy_until {
+            BUSY_SYNC_BYTES
+        } else {
+            SYNC_BYTES
+        }
     }
 
     /// Writes over what was written before.
