@@ -24,6 +24,9 @@ VALUES = 3              # few, so that states come back
 FIRST_TID = 0x0400000000000000
 LIMIT_S = 10            # for one history
 
+# Said by FileStorage only where it wanted to merge with a state that is gone; zeod's answer is the same.
+REASONS = {'_loadBack() failed for %s': 'Some data were modified by a later transaction'}
+
 EXTENSIONS = [{}, {'request': '/a'}, {'count': 7, 'undone': True}]
 
 
@@ -94,7 +97,8 @@ def outcome_of(error):
         name, state = error.args[0].rsplit('.')[-1], error.args[1]
     if name != 'MultipleUndoErrors':
         return name, None
-    return name, sorted((oid, getattr(reason, '_reason', reason)) for oid, reason in state['_errs'])
+    return name, sorted((oid, REASONS.get(text, text)) for oid, text in (
+        (oid, getattr(reason, '_reason', reason)) for oid, reason in state['_errs']))
 
 
 class Recorder:
