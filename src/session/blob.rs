@@ -137,10 +137,12 @@ impl Registered {
         if self.upload.is_some() {
             return out_of_turn("storeBlobStart within a blob");
         }
-        let Some(blobs) = self.database.storage.blobs() else {
-            return StorageError::BlobsNotSupported.into();
+        let storage = &self.database.storage;
+        let upload = || {
+            let blobs = storage.blobs().ok_or(StorageError::BlobsNotSupported)?;
+            blobs.upload()
         };
-        match waiting(blocking, || blobs.upload()) {
+        match waiting(blocking, upload) {
             Ok(upload) => {
                 self.upload = Some(upload);
                 Outcome::DONE

@@ -236,17 +236,13 @@ impl Storage for DemoStorage {
     }
 
     fn current_serial(&self, oid: Oid, access: Access) -> Result<Option<CurrentSerial>> {
-        let exists = |current: &CurrentSerial| current.exists;
         let above = self.changes.current_serial(oid, access)?;
-        if above.as_ref().is_some_and(exists) {
+        if above.is_some_and(|current| current.exists) {
             return Ok(above);
         }
+        // What was deleted in the base can be stored anew with any serial.
         let below = self.base.current_serial(oid, access)?;
-        Ok(if below.as_ref().is_some_and(exists) {
-            below
-        } else {
-            above.or(below)
-        })
+        Ok(below.filter(|current| current.exists).or(above))
     }
 
     fn oldest_serial(&self, oid: Oid, access: Access) -> Result<Option<Tid>> {
