@@ -43,11 +43,6 @@ fn with_blobs_in_a_temporary_directory() {
     demo("temporary-blobs");
 }
 
-#[test]
-fn with_a_blob_directory_around() {
-    demo("around");
-}
-
 /// ZEO has these tests, and does not run them.
 #[test]
 fn the_tests_of_zeo_pass() {

@@ -85,7 +85,7 @@ def compare(name, reference, client, pipeline, every_tid=False, part=False, iter
     check(client.lastTransaction() == reference.lastTransaction(),
           f'{name}: last transaction {client.lastTransaction()} != {reference.lastTransaction()}')
     check(len(client) == len(reference), f'{name}: {len(client)} objects, not {len(reference)}')
-    check(client.getSize() == reference.getSize(), f'{name}: size {client.getSize()}')
+    check(client.getSize() == reference.getSize(), f'{name}: size {client.getSize()}, not {reference.getSize()}')
     transactions = iteration(reference)
     if iterate:
         served = iteration(client)

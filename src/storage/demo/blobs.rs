@@ -8,7 +8,9 @@ use tempfile::TempDir;
 use crate::disk::Disk;
 use crate::storage::{BlobDirectory, Result, StorageError};
 
-/// How the names of temporary directories end, as in the reference.
+/// How the names of temporary directories begin.
+const PREFIX: &str = "zeod";
+/// How they end, as in the reference.
 const SUFFIX: &str = ".demoblobs";
 
 /// Where new blobs go.
@@ -73,6 +75,7 @@ impl TemporaryBlobs {
 
     fn try_make(&self) -> Result<Arc<BlobDirectory>> {
         let made = tempfile::Builder::new()
+            .prefix(PREFIX)
             .suffix(SUFFIX)
             .tempdir()
             .map_err(StorageError::io("making a temporary directory"))?;
