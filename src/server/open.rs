@@ -117,6 +117,8 @@ fn open_file(
         read_only: config.read_only,
         create: config.create,
         quota_bytes: config.quota_bytes,
+        pack_gc: config.pack_gc,
+        pack_keep_old: config.pack_keep_old,
     };
     FileStorage::open(Arc::new(RealDisk), options)
         .map(|storage| Arc::new(storage) as Arc<dyn Storage>)

@@ -63,6 +63,16 @@ impl Session {
                     put(out, &id, false, outcome)?;
                 }
             }
+            Delivery::Done {
+                request,
+                failure: None,
+            } => out.reply(&request, &Reply::Nothing),
+            Delivery::Done {
+                request,
+                failure: Some(exception),
+            } => {
+                out.error(&request, &exception);
+            }
             Delivery::Info {
                 object_count: length,
                 size_bytes: size,

@@ -23,6 +23,11 @@ impl From<StorageError> for Exception {
             StorageError::MetadataTooLong { what } => Self::FileStorageError {
                 message: what.to_owned(),
             },
+            StorageError::AlreadyPacking | StorageError::InvalidPackTime => {
+                Self::FileStorageError {
+                    message: error.to_string(),
+                }
+            }
             StorageError::Unsupported { .. } => Self::Unsupported {
                 message: error.to_string(),
             },
@@ -41,7 +46,11 @@ impl From<StorageError> for Exception {
                     .map(|failure| (failure.oid, failure.reason))
                     .collect(),
             ),
-            StorageError::WouldBlock
+            StorageError::PackedLater
+            | StorageError::PackInterrupted
+            | StorageError::DanglingReference { .. }
+            | StorageError::UnknownReferences { .. }
+            | StorageError::WouldBlock
             | StorageError::WritingStopped { .. }
             | StorageError::NoSpace { .. }
             | StorageError::ChangedOutside { .. }

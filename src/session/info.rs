@@ -4,6 +4,7 @@ use std::time::{Instant, SystemTime};
 
 use super::register::{dict, number};
 use super::{DatabaseMap, Outcome, Registered};
+use crate::storage::PackProgress;
 use crate::transaction::Database;
 use crate::wire::{Reply, Value};
 
@@ -77,7 +78,7 @@ fn status_of(database: &Database) -> Vec<(&'static str, Item)> {
         Some(_) => Item::Yes,
         None => Item::Text("stub".to_owned()),
     };
-    vec![
+    let mut items = vec![
         ("connections", Item::Count(database.connections() as u64)),
         ("loads", Item::Count(stats.loads.get())),
         ("stores", Item::Count(stats.stores.get())),
@@ -97,7 +98,16 @@ fn status_of(database: &Database) -> Vec<(&'static str, Item)> {
             "last-transaction",
             Item::Text(format!("{:016x}", database.storage.last_tid().to_u64())),
         ),
-    ]
+    ];
+    // Not among the reference's keys, so it is there only while there is something to tell.
+    if let Some(progress) = database
+        .storage
+        .pack_progress()
+        .filter(PackProgress::is_running)
+    {
+        items.push(("pack", Item::Text(progress.to_string())));
+    }
+    items
 }
 
 /// A time as C's `ctime` writes it, in local time.

@@ -16,6 +16,7 @@ mod info;
 mod iterate;
 mod load;
 mod outbox;
+mod pack;
 mod register;
 mod store;
 mod tpc;
@@ -149,6 +150,7 @@ impl Session {
             Request::TpcFinish { transaction } => {
                 registered.tpc_finish(&transaction, id, &self.inbox, blocking)
             }
+            Request::Pack { time, wait } => registered.pack(time, wait, id, &self.inbox),
             Request::SendBlob { oid, serial } => registered.send_blob(oid, serial, id, blocking),
             Request::SetClientLabel { label } => {
                 self.label = format!("{} {}", in_the_log(&label), self.address);

@@ -2,6 +2,7 @@ use std::io;
 
 use thiserror::Error;
 
+use super::file::pack::ReferenceError;
 use crate::types::{Oid, Tid};
 
 /// What can go wrong in a storage. Callers branch on the variants; the text is
@@ -89,6 +90,38 @@ pub enum StorageError {
         tid: Tid,
         /// The storage's last transaction.
         last: Tid,
+    },
+    /// A pack runs already.
+    #[error("Already packing")]
+    AlreadyPacking,
+    /// The pack time is the one that means "none".
+    #[error("Invalid pack time")]
+    InvalidPackTime,
+    /// The storage was packed to a later time before.
+    #[error("Already packed to a later time")]
+    PackedLater,
+    /// The storage is being closed; the pack left everything as it was.
+    #[error("the pack was interrupted")]
+    PackInterrupted,
+    /// A pack found a reference to an object that does not exist. What else is
+    /// missing cannot be known, so nothing is collected.
+    #[error(
+        "the record at byte {position} refers to object {oid}, which does not exist. \
+         Pack without garbage collection (pack-gc false), or repair the object"
+    )]
+    DanglingReference {
+        /// The missing object.
+        oid: Oid,
+        /// Where the record is that refers to it.
+        position: u64,
+    },
+    /// A pack found a record whose references cannot be told.
+    #[error("the references of the record at byte {position} cannot be told: {source}")]
+    UnknownReferences {
+        /// Where the record is.
+        position: u64,
+        /// Why.
+        source: ReferenceError,
     },
     /// The bytes on disk break a rule of the format.
     #[error("{file}: {problem} at byte {position}")]

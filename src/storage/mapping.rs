@@ -1,16 +1,18 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::RwLock;
 
 use super::blob::{self, BlobDirectory};
 use super::{
-    Committing, CurrentRecord, CurrentSerial, DataRecord, Description, HistoryEntry,
+    Committing, CurrentRecord, CurrentSerial, DataRecord, Description, HistoryEntry, PackOutcome,
     RecordIterator, Reservation, Result, Revision, Staged, StagedRecordKind, Storage, StorageError,
     TransactionIterator,
 };
 use crate::disk::Access;
+use crate::storage::file::pack::{STATUS_PACKED, Scanner};
 use crate::types::{Oid, Tid, TransactionMeta};
 
 /// How ZODB's MappingStorage estimates its size: so much for an object …
@@ -28,11 +30,13 @@ pub struct MappingStorage {
 
 #[derive(Debug, Default)]
 struct State {
-    objects: BTreeMap<Oid, BTreeMap<Tid, Arc<[u8]>>>,
+    objects: Objects,
     transactions: BTreeMap<Tid, Transaction>,
     last_tid: Tid,
     last_oid: u64,
     size_bytes: u64,
+    /// The time of the last pack.
+    last_pack: Tid,
     /// Written by the last `append`, and not published yet.
     unpublished: Vec<(Tid, Transaction)>,
 }
@@ -41,6 +45,80 @@ struct State {
 struct Transaction {
     meta: TransactionMeta,
     records: Vec<(Oid, Arc<[u8]>)>,
+}
+
+impl State {
+    /// Drops what ZODB's MappingStorage drops: of each object the revisions
+    /// before the one that was current at `stop`, then all objects that no
+    /// revision of a reachable object refers to. After an error nothing is changed.
+    fn pack(&mut self, stop: Tid, gc: bool) -> Result<PackOutcome> {
+        let started = Instant::now();
+        let before = (self.size_bytes, self.objects.len() as u64);
+        // Copies the maps and not the data.
+        let mut objects = self.objects.clone();
+        for revisions in objects.values_mut() {
+            let current = revisions.range(..=stop).next_back().map(|(&tid, _)| tid);
+            if let Some(current) = current {
+                *revisions = revisions.split_off(&current);
+            }
+        }
+        if gc {
+            objects = reachable(objects)?;
+        }
+        self.transactions.retain(|tid, transaction| {
+            let count = transaction.records.len();
+            transaction.records.retain(|(oid, _)| {
+                objects
+                    .get(oid)
+                    .is_some_and(|revisions| revisions.contains_key(tid))
+            });
+            if transaction.records.len() < count {
+                transaction.meta.status = STATUS_PACKED;
+            }
+            transaction.records.len() == count || !transaction.records.is_empty()
+        });
+        self.size_bytes = objects.values().map(size_bytes).sum();
+        self.objects = objects;
+        self.last_pack = stop;
+        Ok(PackOutcome::Packed {
+            bytes: (before.0, self.size_bytes),
+            objects: (before.1, self.objects.len() as u64),
+            took: started.elapsed(),
+            paused: started.elapsed(),
+        })
+    }
+}
+
+type Objects = BTreeMap<Oid, BTreeMap<Tid, Arc<[u8]>>>;
+
+fn size_bytes(revisions: &BTreeMap<Tid, Arc<[u8]>>) -> u64 {
+    let revision = |data: &Arc<[u8]>| REVISION_BYTES + data.len() as u64;
+    OBJECT_BYTES + revisions.values().map(revision).sum::<u64>()
+}
+
+/// The objects that the root leads to.
+fn reachable(mut objects: Objects) -> Result<Objects> {
+    let mut reached = Objects::new();
+    let mut pending = vec![Oid::ROOT];
+    let mut scanner = Scanner::default();
+    while let Some(oid) = pending.pop() {
+        if reached.contains_key(&oid) {
+            continue;
+        }
+        let revisions = objects
+            .remove(&oid)
+            .ok_or(StorageError::DanglingReference { oid, position: 0 })?;
+        for data in revisions.values() {
+            scanner
+                .for_each_reference(data, |oid| pending.push(oid))
+                .map_err(|source| StorageError::UnknownReferences {
+                    position: 0,
+                    source,
+                })?;
+        }
+        reached.insert(oid, revisions);
+    }
+    Ok(reached)
 }
 
 #[derive(Debug)]
@@ -283,6 +361,29 @@ impl Storage for MappingStorage {
         }
     }
 
+    fn pack(&self, stop: Tid, gc: Option<bool>) -> Result<PackOutcome> {
+        let outcome = {
+            let mut state = self.state.write();
+            let last_pack = state.last_pack;
+            if state.objects.is_empty() || stop == last_pack {
+                return Ok(PackOutcome::Nothing);
+            }
+            if stop < last_pack {
+                return Err(StorageError::PackedLater);
+            }
+            state.pack(stop, gc.unwrap_or(true))?
+        };
+        if let Some(blobs) = &self.blobs {
+            let needed = |oid, serial| {
+                let state = self.state.read();
+                let revisions = state.objects.get(&oid);
+                Ok(revisions.is_some_and(|revisions| revisions.contains_key(&serial)))
+            };
+            blobs.pack_by_need(stop, &needed)?;
+        }
+        Ok(outcome)
+    }
+
     fn close(&self) -> Result<()> {
         Ok(())
     }
@@ -350,3 +451,6 @@ impl RecordIterator for MappingRecords {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;

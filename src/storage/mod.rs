@@ -20,6 +20,7 @@ use std::sync::Arc;
 pub use blob::{BlobDirectory, BlobFile};
 pub use demo::DemoStorage;
 pub use error::{Result, StorageError, UndoFailure};
+pub use file::pack::{PackOutcome, PackPhase, PackProgress};
 pub use mapping::MappingStorage;
 pub use staged::{RECORD_GAP_BYTES, Staged, StagedBody, StagedRecord, StagedRecordKind};
 
@@ -114,6 +115,8 @@ pub struct UndoneRecord {
     pub oid: Oid,
     /// It gets back the state that this transaction wrote; None: it ceases to exist.
     pub to: Option<Tid>,
+    /// That state is a blob, whose file lies under this serial.
+    pub blob: Option<Tid>,
 }
 
 /// What the same transaction did to an object before it undoes something.
@@ -162,7 +165,7 @@ pub trait Reservation: Send + fmt::Debug {}
 pub trait Storage: Send + Sync + fmt::Debug {
     /// What a client is told.
     fn description(&self) -> &Description;
-    /// Where new blobs go. None: it takes none.
+    /// Where new blobs go; made where it is not there. None: it takes none.
     fn blobs(&self) -> Option<&Arc<BlobDirectory>> {
         None
     }
@@ -252,6 +255,17 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn append(&self, batch: &mut [Committing]) -> Result<()>;
     /// Makes seen what the last [`Storage::append`] wrote. Cannot fail.
     fn publish(&self, batch: &[Committing]);
+    /// Drops the revisions that were no longer current at the time `stop`, and
+    /// with `gc` (None: as configured) the objects that nothing led to then.
+    /// Everything else goes on meanwhile; it takes as long as it takes.
+    fn pack(&self, stop: Tid, gc: Option<bool>) -> Result<PackOutcome> {
+        let _ = (stop, gc);
+        Err(self.unsupported("pack"))
+    }
+    /// How far a pack is; None where none can run.
+    fn pack_progress(&self) -> Option<PackProgress> {
+        None
+    }
     /// Saves what makes the next start quick. Commits go on meanwhile.
     fn checkpoint(&self) -> Result<()> {
         Ok(())

@@ -261,7 +261,7 @@ impl TransactionBuffer {
     }
 }
 
-fn undone_record(UndoneRecord { oid, to }: UndoneRecord) -> StagedRecord {
+fn undone_record(UndoneRecord { oid, to, .. }: UndoneRecord) -> StagedRecord {
     StagedRecord {
         oid,
         data: 0..0,

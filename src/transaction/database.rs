@@ -237,6 +237,42 @@ impl Database {
         }
     }
 
+    /// Packs the storage on a thread of its own; everything else goes on.
+    /// Afterwards all clients are told of the new size, and `done` is called.
+    pub fn pack(
+        self: &Arc<Self>,
+        stop: Tid,
+        done: impl FnOnce(Result<()>) + Send + 'static,
+    ) -> Result<()> {
+        let database = Arc::clone(self);
+        let work = move || {
+            let name = &database.name;
+            tracing::info!("storage {name}: pack to {stop} started");
+            let packed = database.storage.pack(stop, None);
+            match &packed {
+                Ok(_) => database.broadcast_info(),
+                Err(error) => tracing::error!("storage {name}: pack failed: {error}"),
+            }
+            done(packed.map(|_| ()));
+        };
+        std::thread::Builder::new()
+            .name(format!("pack {}", self.name))
+            .spawn(work)
+            .map(|_| ())
+            .map_err(StorageError::io("starting a thread for a pack"))
+    }
+
+    fn broadcast_info(&self) {
+        let hub = self.hub.lock();
+        let info = Delivery::Info {
+            object_count: self.storage.object_count(),
+            size_bytes: self.storage.size_bytes(),
+        };
+        for inbox in &hub.inboxes {
+            inbox.push(info.clone());
+        }
+    }
+
     /// Ends the committer and closes the storage. Call it when no connection is left.
     pub fn close(&self) -> Result<()> {
         self.committer.close();

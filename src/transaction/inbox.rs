@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use super::invalidation::Invalidation;
 use super::object_locks::Ticket;
 use crate::types::Tid;
+use crate::wire::{Exception, MessageId};
 
 /// What may wait for one connection. A client that falls further behind is cut
 /// off: it does not read, and when it comes back it verifies its cache.
@@ -33,6 +34,13 @@ pub enum Delivery {
     Finished(Result<Finished, Arc<str>>),
     /// The connection's vote has its locks now.
     LocksGranted(Ticket),
+    /// Something that took its time is done.
+    Done {
+        /// The request that asked for it.
+        request: MessageId<'static>,
+        /// Why it failed, if it did.
+        failure: Option<Exception>,
+    },
     /// The storage's size changed other than by a commit.
     Info {
         /// Objects in the storage.

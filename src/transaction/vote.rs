@@ -6,6 +6,7 @@ use thiserror::Error;
 use super::buffer::{Operation, TransactionBuffer};
 use super::object_locks::LockRequest;
 use crate::disk::Access;
+use crate::storage::blob::PendingBlob;
 use crate::storage::{PendingRecord, Reservation, Staged, Storage, StorageError, UndoneRecord};
 use crate::types::{Oid, Tid};
 
@@ -142,7 +143,11 @@ pub fn vote(
         .flatten()
         .map(|record| record.oid)
         .collect();
+    let undone_blobs = undone_blobs(storage, checked.undone.iter().flatten())?;
     let mut staged = buffer.into_staged(&checked.conflicting, checked.undone);
+    for (oid, blob) in undone_blobs {
+        staged.blobs.insert(oid, blob);
+    }
     let reservation = storage.prepare(&staged)?;
     staged.blobs.prepare(storage.last_tid())?;
     Ok(VoteOutcome::Voted(Voted {
@@ -211,6 +216,27 @@ fn check(
         }
     }
     Ok(checked)
+}
+
+/// The files of blobs whose state comes back, once more.
+fn undone_blobs<'u>(
+    storage: &dyn Storage,
+    undone: impl Iterator<Item = &'u UndoneRecord>,
+) -> Result<Vec<(Oid, PendingBlob)>, VoteError> {
+    let wanted: Vec<(Oid, Tid)> = undone
+        .filter_map(|record| Some((record.oid, record.blob?)))
+        .collect();
+    // Asking for the directory can make it.
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Some(blobs) = storage.blobs() else {
+        return Ok(Vec::new());
+    };
+    let copies = wanted
+        .into_iter()
+        .map(|(oid, serial)| Ok((oid, blobs.copy_revision(oid, serial)?)));
+    Ok(copies.collect::<Result<_, StorageError>>()?)
 }
 
 /// What the operations before number `until` did to each object.

@@ -39,7 +39,7 @@ impl RemovalList {
     }
 
     /// Makes the list durable. To be done before the packed file is put in place.
-    pub fn finish(mut self) -> Result<()> {
+    pub fn finish(&mut self) -> Result<()> {
         self.flush()?;
         self.file
             .sync()

@@ -23,8 +23,9 @@ use parking_lot::Mutex;
 use super::blob::BlobFile;
 use super::{
     BlobDirectory, Committing, CurrentRecord, CurrentSerial, Description, HistoryEntry,
-    MappingStorage, PendingRecord, Reservation, Result, Revision, Staged, StagedRecordKind,
-    Storage, StorageError, TransactionIterator, UndoableTransaction, UndoneRecord,
+    MappingStorage, PackOutcome, PackProgress, PendingRecord, Reservation, Result, Revision,
+    Staged, StagedRecordKind, Storage, StorageError, TransactionIterator, UndoableTransaction,
+    UndoneRecord,
 };
 use crate::disk::{Access, Disk};
 use crate::types::{Oid, Tid};
@@ -88,6 +89,24 @@ impl DemoStorage {
     /// Does it take blobs by itself?
     pub fn has_blobs(&self) -> bool {
         self.description.interfaces.contains(&BLOB_STORAGE)
+    }
+
+    /// Drops the blobs of revisions that a pack has dropped, where the changes
+    /// do not know of them.
+    fn pack_blobs(&self, stop: Tid) -> Result<()> {
+        let directory = match &self.blobs {
+            Blobs::OfChanges => None,
+            Blobs::Temporary(temporary) => temporary.made(),
+            Blobs::Around(directory) => Some(directory),
+        };
+        if let Some(directory) = directory {
+            let needed = |oid, serial| {
+                let data = self.changes.load_serial(oid, serial, Access::Wait);
+                Ok(known(data)?.is_some())
+            };
+            directory.pack_by_need(stop, &needed)?;
+        }
+        Ok(())
     }
 
     fn is_in_use(&self, oid: Oid) -> Result<bool> {
@@ -341,6 +360,25 @@ impl Storage for DemoStorage {
 
     fn publish(&self, batch: &[Committing]) {
         self.changes.publish(batch);
+    }
+
+    /// Packs the changes. What is reachable only the base could tell, so without
+    /// one alone garbage is collected; the reference does it, to its harm, also
+    /// when the changes are temporary.
+    fn pack(&self, stop: Tid, gc: Option<bool>) -> Result<PackOutcome> {
+        let is_alone = self.base.last_tid() == Tid::ZERO;
+        let gc = match (&self.blobs, gc) {
+            (Blobs::Temporary(_), gc) if is_alone => gc,
+            (_, Some(true)) => return Err(self.unsupported("pack with garbage collection")),
+            _ => Some(false),
+        };
+        let outcome = self.changes.pack(stop, gc)?;
+        self.pack_blobs(stop)?;
+        Ok(outcome)
+    }
+
+    fn pack_progress(&self) -> Option<PackProgress> {
+        self.changes.pack_progress()
     }
 
     fn checkpoint(&self) -> Result<()> {

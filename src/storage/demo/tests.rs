@@ -295,6 +295,28 @@ fn blobs_go_to_the_changes_and_are_read_from_both() {
 }
 
 #[test]
+fn a_pack_drops_old_changes_and_no_object() {
+    let base = mapping();
+    commit(&*base, 10, &[(0, b"root"), (1, b"one")]);
+    let demo = over(&base, None);
+    // Nothing leads to any of these but perhaps the base.
+    put_blob(&demo, 20, 1, b"old");
+    put_blob(&demo, 30, 1, b"current");
+    let stop = Tid::from_u64(40);
+    assert!(demo.pack(stop, Some(true)).is_err());
+    demo.pack(stop, None).unwrap();
+    assert_eq!(history(&demo, 1, 10), [30, 10]);
+    assert!(blob(&demo, 1, 20).is_err());
+    assert_eq!(blob(&demo, 1, 30).unwrap(), b"current");
+
+    let alone = over(&mapping(), None);
+    let pickle = b"\x80\x03N.\x80\x03N.";
+    commit(&alone, 10, &[(0, pickle), (1, pickle)]);
+    alone.pack(stop, None).unwrap();
+    assert_eq!(alone.object_count(), 1);
+}
+
+#[test]
 fn temporary_blobs_go_with_the_storage() {
     let demo = over(&mapping(), None);
     assert!(is_absent(blob(&demo, 1, 10)));

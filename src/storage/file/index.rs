@@ -22,8 +22,8 @@ const MAX_SPARSE_ENTRIES: usize = 512;
 /// it: a position is one atomic number. On a database whose oids were given out
 /// in order it takes 8 bytes per object.
 ///
-/// Invariant: a position that was set stays until a greater one replaces it;
-/// no position is 0.
+/// Invariant: a position that was set stays until a greater one replaces it,
+/// from when others read the index; no position is 0.
 #[derive(Debug)]
 pub struct Index {
     direct: Box<[OnceLock<Box<Page>>]>,
@@ -82,6 +82,50 @@ impl Index {
             self.max_oid.fetch_max(oid.to_u64(), Ordering::Relaxed);
             self.count.fetch_add(1, Ordering::Release);
         }
+    }
+
+    /// Forgets `oid`. Only for an index that nobody reads yet; the greatest oid
+    /// is not known afterwards until [`Self::retain`].
+    pub fn remove(&mut self, oid: Oid) {
+        let (number, suffix) = split(oid);
+        let direct = usize::try_from(number)
+            .ok()
+            .and_then(|number| self.direct.get_mut(number));
+        let page = match direct {
+            Some(cell) => cell.get_mut(),
+            None => self.others.get_mut().get_mut(&number),
+        };
+        if page.is_some_and(|page| page.remove(suffix)) {
+            *self.count.get_mut() -= 1;
+        }
+    }
+
+    /// Forgets all oids but those that `keep` names. Only for an index that
+    /// nobody reads yet.
+    pub fn retain(&mut self, mut keep: impl FnMut(Oid) -> bool) {
+        let (mut count, mut max_oid) = (0, 0);
+        let mut retain = |number: u64, page: &mut Page| {
+            let left = page.retain(|suffix| {
+                let oid = join(number, suffix);
+                let is_kept = keep(oid);
+                if is_kept {
+                    count += 1;
+                    max_oid = max_oid.max(oid.to_u64());
+                }
+                is_kept
+            });
+            left > 0
+        };
+        for (number, cell) in (0..).zip(self.direct.iter_mut()) {
+            if cell.get_mut().is_some_and(|page| !retain(number, page)) {
+                cell.take();
+            }
+        }
+        self.others
+            .get_mut()
+            .retain(|&number, page| retain(number, page));
+        *self.count.get_mut() = count;
+        *self.max_oid.get_mut() = max_oid;
     }
 
     /// Number of objects.
@@ -205,6 +249,42 @@ impl Page {
             *sparse = Vec::new();
         }
         is_new
+    }
+
+    /// True where the suffix had a position.
+    fn remove(&mut self, suffix: u16) -> bool {
+        if let Some(dense) = self.dense.get_mut() {
+            return dense
+                .get_mut(usize::from(suffix))
+                .is_some_and(|slot| std::mem::take(slot.get_mut()) != 0);
+        }
+        let sparse = self.sparse.get_mut();
+        match sparse.binary_search_by_key(&suffix, |entry| entry.0) {
+            Ok(place) => {
+                sparse.remove(place);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// The number of entries left.
+    fn retain(&mut self, mut keep: impl FnMut(u16) -> bool) -> usize {
+        let Some(dense) = self.dense.get_mut() else {
+            let sparse = self.sparse.get_mut();
+            sparse.retain(|entry| keep(entry.0));
+            return sparse.len();
+        };
+        let mut left = 0;
+        for (suffix, slot) in (0..=u16::MAX).zip(dense.iter_mut()) {
+            let position = slot.get_mut();
+            if *position != 0 && keep(suffix) {
+                left += 1;
+            } else {
+                *position = 0;
+            }
+        }
+        left
     }
 
     fn first_from(&self, suffix: u16) -> Option<(u16, u64)> {

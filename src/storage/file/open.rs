@@ -6,12 +6,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::format::{FIRST_TRANSACTION, MAGIC_PYTHON2, MAGIC_PYTHON3};
 use super::index::Index;
 use super::lock::Lock;
 use super::oids::OidSource;
+use super::pack::{self, Packing};
 use super::reader::DataFile;
 use super::recover::{self, Scanned};
 use super::space::Space;
@@ -35,6 +36,9 @@ impl FileStorage {
         } else {
             Some(Lock::take(&*disk, path)?)
         };
+        if !options.read_only {
+            pack::put_in_order(&*disk, path)?;
+        }
         let data = open_data(&*disk, &options)?;
         let (index, scanned) = read_index(&*disk, &options, &data)?;
         warn_of_the_future(&data, scanned.last_tid);
@@ -48,13 +52,20 @@ impl FileStorage {
             scanned.last_tid,
             if options.read_only { ", read-only" } else { "" }
         );
-        Ok(Self {
+        let storage = Self {
             description: describe(&options),
-            generation: ArcSwap::from_pointee(Generation { data, index }),
-            end: AtomicU64::new(scanned.end),
+            generation: ArcSwap::from_pointee(Generation {
+                data,
+                index,
+                end: AtomicU64::new(scanned.end),
+            }),
             last_tid: AtomicU64::new(scanned.last_tid.to_u64()),
             saved_end: AtomicU64::new(0),
             blobs,
+            saving: Mutex::new(()),
+            published: Condvar::new(),
+            packing: Packing::default(),
+            undos: Arc::default(),
             append: Mutex::new(Append {
                 end: scanned.end,
                 unpublished: Vec::new(),
@@ -66,7 +77,11 @@ impl FileStorage {
             lock: Mutex::new(lock),
             disk,
             options,
-        })
+        };
+        if let Some(blobs) = &storage.blobs {
+            storage.finish_packing_blobs(blobs)?;
+        }
+        Ok(storage)
     }
 }
 

@@ -292,7 +292,8 @@ impl DataFile {
             .map_err(|error| self.read_error(data_at, error))
     }
 
-    fn parse_head(
+    /// The head of a record, from its bytes.
+    pub fn parse_head(
         &self,
         bytes: &[u8; DATA_HEADER_BYTES + NUMBER_BYTES],
         position: u64,
@@ -330,7 +331,8 @@ impl DataFile {
         }
     }
 
-    fn read_error(&self, position: u64, error: std::io::Error) -> StorageError {
+    /// What a failed read of this file at `position` means.
+    pub fn read_error(&self, position: u64, error: std::io::Error) -> StorageError {
         match error.kind() {
             std::io::ErrorKind::UnexpectedEof => self.corrupt(position, "the file ends too early"),
             _ => StorageError::io(format!("reading {} at {position}", self.name))(error),

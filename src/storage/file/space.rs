@@ -40,17 +40,43 @@ impl Drop for Reserved {
     }
 }
 
-/// Reserves `bytes` more behind `end` and behind what others reserved.
+impl Space {
+    /// Makes the file system promise in another file, behind its `end`, what
+    /// voted transactions will take. The position up to which it has.
+    pub fn promise_in(&self, file: &dyn DiskFile, end: u64) -> Result<u64> {
+        if self.refused || self.outstanding_bytes == 0 {
+            return Ok(0);
+        }
+        let promised = file.reserve(end, self.outstanding_bytes);
+        match promised {
+            Ok(true) => Ok(end + self.outstanding_bytes),
+            Ok(false) => Ok(0),
+            Err(cause) => Err(StorageError::NoSpace {
+                needed_bytes: self.outstanding_bytes,
+                cause,
+            }),
+        }
+    }
+
+    /// What is reserved is now that of the other file, up to `promised`.
+    pub fn moved(&mut self, promised: u64) {
+        self.allocated_end = promised;
+    }
+}
+
+/// Reserves `bytes` more behind the file's end and behind what others reserved.
+/// `file` gives the file and its end; it is asked under the lock, since a pack
+/// can exchange the file.
 ///
 /// A file system that cannot reserve (some network ones) is taken as it is:
 /// there a full disk shows when the transaction is written.
 pub fn reserve(
     space: &Arc<Mutex<Space>>,
-    file: &dyn DiskFile,
-    end: u64,
     bytes: u64,
+    file: impl FnOnce() -> (Arc<dyn DiskFile>, u64),
 ) -> Result<Reserved> {
     let mut locked = space.lock();
+    let (file, end) = file();
     let outstanding = locked.outstanding_bytes.saturating_add(bytes);
     let needed_end = end.saturating_add(outstanding);
     if needed_end > locked.allocated_end && !locked.refused {

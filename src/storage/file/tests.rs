@@ -2,8 +2,10 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::disk::RealDisk;
-use crate::storage::{RECORD_GAP_BYTES, StagedBody, StagedRecord, StagedRecordKind};
+use crate::disk::{Access, RealDisk};
+use crate::storage::{
+    RECORD_GAP_BYTES, Staged, StagedBody, StagedRecord, StagedRecordKind, Storage,
+};
 use crate::types::TransactionMeta;
 
 fn open(path: &Path) -> FileStorage {

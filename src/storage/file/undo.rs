@@ -6,26 +6,31 @@
 //! merged. Source of the rules: ZODB's `FileStorage._transactionalUndoRecord`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::Generation;
+use parking_lot::{Condvar, Mutex};
+
 use super::append::record_in_transaction;
 use super::format::{FIRST_TRANSACTION, NUMBER_BYTES, STATUS_COMMITTED, STATUS_PACKED};
 use super::iterator::find_start;
 use super::reader::{DataFile, RecordHead, TransactionHead};
+use super::{FileStorage, Generation};
 use crate::disk::Access;
 use crate::storage::{
-    PendingRecord, Result, StorageError, UndoFailure, UndoableTransaction, UndoneRecord,
+    PendingRecord, Result, Staged, StagedRecord, StagedRecordKind, StorageError, UndoFailure,
+    UndoableTransaction, UndoneRecord,
 };
 use crate::types::{Oid, Tid};
 
 /// The transactions that `undoLog` lists, newest first, up to the last pack.
 /// `visit` sees each and says whether to go on.
 pub fn for_each_undoable(
-    data: &DataFile,
-    end: u64,
+    generation: &Generation,
     mut visit: impl FnMut(UndoableTransaction) -> bool,
 ) -> Result<()> {
-    let mut position = end;
+    let data = &generation.data;
+    let mut position = generation.end.load(Ordering::Acquire);
     while position > FIRST_TRANSACTION {
         position = data.transaction_before(position, Access::Wait)?;
         let head = data.read_transaction(position, Access::Wait)?;
@@ -47,9 +52,9 @@ pub fn for_each_undoable(
 }
 
 /// The objects that undoing `tid` would write.
-pub fn objects_of(generation: &Generation, end: u64, tid: Tid) -> Result<Vec<Oid>> {
+pub fn objects_of(generation: &Generation, tid: Tid) -> Result<Vec<Oid>> {
     let mut oids = Vec::new();
-    for_each_record(&generation.data, end, tid, |_, record| {
+    for_each_record(generation, tid, |_, record| {
         oids.push(record.header.oid);
         Ok(())
     })?;
@@ -60,7 +65,6 @@ pub fn objects_of(generation: &Generation, end: u64, tid: Tid) -> Result<Vec<Oid
 /// wrote before (`pending`).
 pub fn undo(
     generation: &Generation,
-    end: u64,
     tid: Tid,
     pending: &HashMap<Oid, PendingRecord>,
 ) -> Result<Vec<UndoneRecord>> {
@@ -70,12 +74,16 @@ pub fn undo(
     };
     let mut failures = BTreeMap::new();
     let mut undone = Vec::new();
-    for_each_record(&generation.data, end, tid, |position, record| {
+    for_each_record(generation, tid, |position, record| {
         let oid = record.header.oid;
         // An object can occur several times; its last record decides.
         failures.remove(&oid);
         match undo.record(position, &record)? {
-            Ok(to) => undone.push(UndoneRecord { oid, to }),
+            Ok(to) => undone.push(UndoneRecord {
+                oid,
+                to,
+                blob: None,
+            }),
             Err(reason) => {
                 failures.insert(oid, reason);
             }
@@ -95,11 +103,12 @@ pub fn undo(
 
 /// Calls `visit` with the position and head of each record of transaction `tid`.
 fn for_each_record(
-    data: &DataFile,
-    end: u64,
+    generation: &Generation,
     tid: Tid,
     mut visit: impl FnMut(u64, RecordHead) -> Result<()>,
 ) -> Result<()> {
+    let data = &generation.data;
+    let end = generation.end.load(Ordering::Acquire);
     let (transaction, head) = find(data, end, tid)?;
     let records_end = transaction + head.header.length;
     let mut position = transaction + head.header.header_bytes();
@@ -138,6 +147,79 @@ fn find(data: &DataFile, end: u64, tid: Tid) -> Result<(u64, TransactionHead)> {
         });
     }
     Ok((position, head))
+}
+
+/// Voted transactions that undo something. What they undo to must stay in the
+/// file until they are finished.
+#[derive(Debug, Default)]
+pub struct UndoGate {
+    count: Mutex<usize>,
+    none: Condvar,
+}
+
+/// Held by one of them.
+#[derive(Debug)]
+pub struct UndoHold(Arc<UndoGate>);
+
+impl UndoGate {
+    /// One more.
+    pub fn hold(self: &Arc<Self>) -> UndoHold {
+        *self.count.lock() += 1;
+        UndoHold(Arc::clone(self))
+    }
+
+    /// Waits until there are none.
+    pub fn wait(&self) {
+        let mut count = self.count.lock();
+        while *count > 0 {
+            self.none.wait(&mut count);
+        }
+    }
+}
+
+impl Drop for UndoHold {
+    fn drop(&mut self) {
+        *self.0.count.lock() -= 1;
+        self.0.none.notify_all();
+    }
+}
+
+impl FileStorage {
+    /// No undo while a pack runs: it takes away what one undoes to.
+    pub(super) fn check_not_packing(&self) -> Result<()> {
+        if self.packing.is_running() {
+            return Err(StorageError::NotUndoable {
+                reason: "Undo is currently disabled for database maintenance.<p>",
+            });
+        }
+        Ok(())
+    }
+
+    /// Keeps a pack from exchanging the file until the transaction is over, if
+    /// it undoes something.
+    pub(super) fn hold_for_undo(&self, staged: &Staged) -> Result<Option<UndoHold>> {
+        let undone = |record: &StagedRecord| match record.kind {
+            StagedRecordKind::Undo { to: Some(to) } => Some((record.oid, to)),
+            _ => None,
+        };
+        let mut undone = staged.records.iter().filter_map(undone).peekable();
+        if undone.peek().is_none() {
+            return Ok(None);
+        }
+        // First the hold, then the look whether a pack has begun meanwhile, or
+        // has even been and gone.
+        let hold = self.undos.hold();
+        self.check_not_packing()?;
+        let generation = self.generation.load();
+        for (oid, to) in undone {
+            if record_in_transaction(oid, to, &generation.index, &generation.data)?.is_none() {
+                return Err(StorageError::NotUndoable {
+                    reason: "non-undoable transaction",
+                });
+            }
+        }
+        Ok(Some(hold))
+    }
 }
 
 struct Undo<'a> {
