@@ -1,6 +1,6 @@
 //! Opens the storages that the configuration names.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::ServerError;
@@ -9,7 +9,7 @@ use crate::config::{Config, FileStorageConfig, StorageConfig};
 use crate::disk::RealDisk;
 use crate::session::Databases;
 use crate::storage::file::{FileOptions, FileStorage};
-use crate::storage::{BlobDirectory, MappingStorage, Storage};
+use crate::storage::{BlobDirectory, DemoStorage, MappingStorage, Storage};
 use crate::transaction::{Database, DatabaseOptions};
 
 /// Opens all of them, and begins to serve them.
@@ -50,11 +50,48 @@ fn open(
         StorageConfig::File(file) => open_file(name, file, blob_dir),
         StorageConfig::Mapping { name: own } => open_mapping(name, own, blob_dir),
         StorageConfig::Blob { blob_dir, base } => open(name, base, Some(blob_dir.clone())),
-        StorageConfig::Demo { .. } => Err(ServerError::NotServed {
-            name: name.to_owned(),
-            what: "a <demostorage> is not served by this version".to_owned(),
-        }),
+        StorageConfig::Demo {
+            name: own,
+            base,
+            changes,
+        } => {
+            let part = |part: &Option<Box<StorageConfig>>| {
+                let part = part.as_deref();
+                part.map(|part| open(name, part, None)).transpose()
+            };
+            let (base, changes) = (part(base)?, part(changes)?);
+            let demo = DemoStorage::new(Arc::new(RealDisk), own.clone(), base, changes);
+            put_around(name, demo, blob_dir)
+        }
     }
+}
+
+/// Puts the directory of a `<blobstorage>` around a DemoStorage.
+fn put_around(
+    name: &str,
+    demo: DemoStorage,
+    blob_dir: Option<PathBuf>,
+) -> Result<Arc<dyn Storage>, ServerError> {
+    let Some(path) = blob_dir else {
+        return Ok(Arc::new(demo));
+    };
+    if demo.has_blobs() {
+        return Err(ServerError::NotServed {
+            name: name.to_owned(),
+            what: "a <blobstorage> cannot stand around a <demostorage> that takes blobs by \
+                   itself, as one without changes does: put it around the changes"
+                .to_owned(),
+        });
+    }
+    let blobs = open_blobs(name, &path)?;
+    Ok(Arc::new(demo.with_blobs(blobs)))
+}
+
+fn open_blobs(name: &str, path: &Path) -> Result<Arc<BlobDirectory>, ServerError> {
+    BlobDirectory::open(Arc::new(RealDisk), path, false).map_err(|source| ServerError::Storage {
+        name: name.to_owned(),
+        source,
+    })
 }
 
 fn open_mapping(
@@ -65,12 +102,8 @@ fn open_mapping(
     let Some(path) = blob_dir else {
         return Ok(Arc::new(MappingStorage::new(own)));
     };
-    BlobDirectory::open(Arc::new(RealDisk), &path, false)
-        .map(|blobs| Arc::new(MappingStorage::with_blobs(own, blobs)) as Arc<dyn Storage>)
-        .map_err(|source| ServerError::Storage {
-            name: name.to_owned(),
-            source,
-        })
+    let blobs = open_blobs(name, &path)?;
+    Ok(Arc::new(MappingStorage::with_blobs(own, blobs)))
 }
 
 fn open_file(

@@ -112,10 +112,8 @@ impl Registered {
             let message = format!("a client can ask for {MAX_SENDS} blobs at once at most");
             return Outcome::Error(Exception::StorageError { message });
         }
-        let Some(blobs) = self.database.storage.blobs() else {
-            return StorageError::BlobsNotSupported.into();
-        };
-        match waiting(blocking, || blobs.open_revision(oid, serial)) {
+        let storage = &self.database.storage;
+        match waiting(blocking, || storage.open_blob(oid, serial)) {
             Ok(file) => {
                 let request = id.clone().into_owned();
                 self.sends.queue.push_back(BlobSend {
@@ -139,10 +137,12 @@ impl Registered {
         if self.upload.is_some() {
             return out_of_turn("storeBlobStart within a blob");
         }
-        let Some(blobs) = self.database.storage.blobs() else {
-            return StorageError::BlobsNotSupported.into();
+        let storage = &self.database.storage;
+        let upload = || {
+            let blobs = storage.blobs().ok_or(StorageError::BlobsNotSupported)?;
+            blobs.upload()
         };
-        match waiting(blocking, || blobs.upload()) {
+        match waiting(blocking, upload) {
             Ok(upload) => {
                 self.upload = Some(upload);
                 Outcome::DONE

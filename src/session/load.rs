@@ -84,12 +84,9 @@ impl Registered {
     /// The newest `size` revisions of an object, newest first.
     pub(super) fn history(&self, oid: Oid, size: u64, blocking: &dyn Blocking) -> Outcome<'_> {
         let storage = &self.database.storage;
-        let with_extension_key = !storage.description().supports_undo;
         match waiting(blocking, || storage.history(oid, size)) {
             Ok(entries) => {
-                let lines = entries
-                    .into_iter()
-                    .map(|entry| history_line(entry, with_extension_key));
+                let lines = entries.into_iter().map(history_line);
                 Outcome::Reply(Reply::Value(Value::List(lines.collect())))
             }
             Err(error) => error.into(),
@@ -149,7 +146,7 @@ impl Registered {
 
 /// What ZODB's `history` says of a revision: the transaction's extension with
 /// some keys of its own. MappingStorage adds two more.
-fn history_line(entry: HistoryEntry, with_extension_key: bool) -> Value<'static> {
+fn history_line(entry: HistoryEntry) -> Value<'static> {
     let tid = || Value::Bytes(entry.tid.0.to_vec().into());
     let extension = wire::read_dict_lenient(&entry.meta.extension).into_owned();
     let mut own = vec![
@@ -159,7 +156,7 @@ fn history_line(entry: HistoryEntry, with_extension_key: bool) -> Value<'static>
         ("tid", tid()),
         ("size", number(entry.size_bytes)),
     ];
-    if with_extension_key {
+    if entry.is_mapping_form {
         own.push(("serial", tid()));
         own.push(("extension", extension));
         return dict(own);

@@ -235,6 +235,15 @@ impl Storage for MappingStorage {
         }))
     }
 
+    fn oldest_serial(&self, oid: Oid, _access: Access) -> Result<Option<Tid>> {
+        let state = self.state.read();
+        let oldest = state
+            .objects
+            .get(&oid)
+            .and_then(|revisions| revisions.first_key_value());
+        Ok(oldest.map(|(&serial, _)| serial))
+    }
+
     fn history(&self, oid: Oid, size: u64) -> Result<Vec<HistoryEntry>> {
         let state = self.state.read();
         let revisions = state
@@ -250,6 +259,7 @@ impl Storage for MappingStorage {
                 .unwrap_or_default(),
             tid,
             size_bytes: data.len() as u64,
+            is_mapping_form: true,
         };
         Ok(revisions.iter().rev().take(size).map(entry).collect())
     }

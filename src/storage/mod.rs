@@ -1,10 +1,12 @@
 //! Where objects are kept. The [`Storage`] trait is what a transaction and a
 //! session see; [`file`] is ZODB's FileStorage, [`mapping`] keeps all in memory,
-//! [`blob`] is the directory of large files that either can have.
+//! [`demo`] puts one storage for changes on top of another, [`blob`] is the
+//! directory of large files that each can have.
 //!
 //! No storage knows the wire or a runtime; every call can be made from any thread.
 
 pub mod blob;
+mod demo;
 mod error;
 pub mod file;
 mod mapping;
@@ -15,7 +17,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-pub use blob::BlobDirectory;
+pub use blob::{BlobDirectory, BlobFile};
+pub use demo::DemoStorage;
 pub use error::{Result, StorageError, UndoFailure};
 pub use file::pack::{PackOutcome, PackPhase, PackProgress};
 pub use mapping::MappingStorage;
@@ -66,6 +69,8 @@ pub struct HistoryEntry {
     pub tid: Tid,
     /// Length of the record's data; 0 where it only points to older data.
     pub size_bytes: u64,
+    /// MappingStorage's form: the extension under a key of its own, and a key `serial`.
+    pub is_mapping_form: bool,
 }
 
 /// One record of a transaction, as an iteration gives it.
@@ -160,9 +165,14 @@ pub trait Reservation: Send + fmt::Debug {}
 pub trait Storage: Send + Sync + fmt::Debug {
     /// What a client is told.
     fn description(&self) -> &Description;
-    /// Where its blobs are. None: it has none.
+    /// Where new blobs go; made where it is not there. None: it takes none.
     fn blobs(&self) -> Option<&Arc<BlobDirectory>> {
         None
+    }
+    /// Opens a committed blob.
+    fn open_blob(&self, oid: Oid, serial: Tid) -> Result<BlobFile> {
+        let blobs = self.blobs().ok_or(StorageError::BlobsNotSupported)?;
+        blobs.open_revision(oid, serial)
     }
     /// Does it refuse changes?
     fn is_read_only(&self) -> bool;
@@ -186,6 +196,15 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn load_serial(&self, oid: Oid, serial: Tid, access: Access) -> Result<Vec<u8>>;
     /// The newest record of `oid`; None where it was never stored.
     fn current_serial(&self, oid: Oid, access: Access) -> Result<Option<CurrentSerial>>;
+    /// The serial of the oldest record of `oid`; None where it was never stored.
+    fn oldest_serial(&self, oid: Oid, access: Access) -> Result<Option<Tid>> {
+        let _ = access;
+        match self.history(oid, u64::MAX) {
+            Ok(entries) => Ok(entries.last().map(|entry| entry.tid)),
+            Err(StorageError::NoSuchObject { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
     /// The newest `size` revisions of `oid`, newest first.
     fn history(&self, oid: Oid, size: u64) -> Result<Vec<HistoryEntry>>;
     /// The first object at or after `from` that exists.

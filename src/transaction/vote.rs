@@ -223,20 +223,20 @@ fn undone_blobs<'u>(
     storage: &dyn Storage,
     undone: impl Iterator<Item = &'u UndoneRecord>,
 ) -> Result<Vec<(Oid, PendingBlob)>, VoteError> {
+    let wanted: Vec<(Oid, Tid)> = undone
+        .filter_map(|record| Some((record.oid, record.blob?)))
+        .collect();
+    // Asking for the directory can make it.
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
     let Some(blobs) = storage.blobs() else {
         return Ok(Vec::new());
     };
-    let copy = |record: &UndoneRecord| {
-        let serial = record.blob?;
-        Some(
-            blobs
-                .copy_revision(record.oid, serial)
-                .map(|blob| (record.oid, blob)),
-        )
-    };
-    Ok(undone
-        .filter_map(copy)
-        .collect::<Result<_, StorageError>>()?)
+    let copies = wanted
+        .into_iter()
+        .map(|(oid, serial)| Ok((oid, blobs.copy_revision(oid, serial)?)));
+    Ok(copies.collect::<Result<_, StorageError>>()?)
 }
 
 /// What the operations before number `until` did to each object.

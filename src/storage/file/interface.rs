@@ -86,6 +86,14 @@ impl Storage for FileStorage {
         }))
     }
 
+    fn oldest_serial(&self, oid: Oid, access: Access) -> Result<Option<Tid>> {
+        let generation = self.generation.load();
+        match generation.index.get(oid) {
+            Some(newest) => generation.data.oldest_serial(oid, newest, access).map(Some),
+            None => Ok(None),
+        }
+    }
+
     fn history(&self, oid: Oid, size: u64) -> Result<Vec<HistoryEntry>> {
         let generation = self.generation.load();
         let mut position = generation.newest(oid)?;
@@ -102,6 +110,7 @@ impl Storage for FileStorage {
                 meta: transaction.meta,
                 tid: header.tid,
                 size_bytes: header.data_bytes,
+                is_mapping_form: false,
             });
             if header.previous == 0 {
                 break;

@@ -113,6 +113,18 @@ impl DataFile {
         }
     }
 
+    /// The serial of the oldest record of `oid`, whose newest is at `newest`.
+    pub fn oldest_serial(&self, oid: Oid, newest: u64, access: Access) -> Result<Tid> {
+        let mut position = newest;
+        loop {
+            let header = self.read_head_of(oid, position, access)?.header;
+            match header.previous {
+                0 => return Ok(header.tid),
+                previous => position = self.earlier(previous, position)?,
+            }
+        }
+    }
+
     /// Reads the head of the record at `position`.
     pub fn read_head(&self, position: u64, access: Access) -> Result<RecordHead> {
         // The back pointer is read with the header: a record is never shorter than both.
