@@ -1,4 +1,5 @@
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -82,12 +83,26 @@ pub struct Committer {
 #[derive(Debug, Default)]
 struct State {
     waiting: Vec<CommitRequest>,
-    /// Somebody works on a batch.
-    busy: bool,
-    /// The work was left to the committer's own thread.
-    handed_over: bool,
+    at_work: AtWork,
+    /// No more is taken; what was is still carried out.
     closed: bool,
+    /// Nothing is carried out any more.
+    broken: bool,
 }
+
+/// Who works on what is waiting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum AtWork {
+    #[default]
+    Nobody,
+    /// The thread of a client.
+    Leader,
+    /// The work was left to the committer's own thread.
+    Worker,
+}
+
+const CLOSED: &str = "the storage is closed, for the server is stopping";
+const BROKEN: &str = "a commit broke off in the middle; restart the server and report this";
 
 impl Committer {
     /// Commits to `log`, with ids from `clock`.
@@ -110,25 +125,35 @@ impl Committer {
     ) {
         let batch = {
             let mut state = self.state.lock();
+            if state.closed {
+                drop(state);
+                return complete(refused(vec![(request.ticket, request.origin)], CLOSED));
+            }
             state.waiting.push(request);
-            if state.busy {
+            if state.at_work != AtWork::Nobody {
                 return;
             }
-            state.busy = true;
+            state.at_work = AtWork::Leader;
             std::mem::take(&mut state.waiting)
         };
         let mut batch = Some(batch);
         blocking.run(&mut || {
             if let Some(batch) = batch.take() {
-                complete(self.commit(batch));
+                self.carry_out(batch, complete);
             }
         });
         let mut state = self.state.lock();
         if state.waiting.is_empty() {
-            state.busy = false;
-        } else {
-            state.handed_over = true;
+            state.at_work = AtWork::Nobody;
+        } else if !state.closed {
+            state.at_work = AtWork::Worker;
             self.handed_over.notify_one();
+        } else {
+            // The committer's own thread may be gone.
+            let rest = std::mem::take(&mut state.waiting);
+            state.at_work = AtWork::Nobody;
+            drop(state);
+            self.carry_out(rest, complete);
         }
     }
 
@@ -137,7 +162,7 @@ impl Committer {
     pub fn work(&self, complete: &dyn Fn(Batch)) {
         let mut state = self.state.lock();
         loop {
-            if !state.handed_over {
+            if state.at_work != AtWork::Worker {
                 if state.closed {
                     return;
                 }
@@ -148,20 +173,37 @@ impl Committer {
             let batch: Vec<_> = state.waiting.drain(..count).collect();
             drop(state);
             if !batch.is_empty() {
-                complete(self.commit(batch));
+                self.carry_out(batch, complete);
             }
             state = self.state.lock();
             if state.waiting.is_empty() {
-                state.busy = false;
-                state.handed_over = false;
+                state.at_work = AtWork::Nobody;
             }
         }
     }
 
-    /// Lets [`Self::work`] return once nothing is left to it.
+    /// Takes no more, and lets [`Self::work`] return once nothing is left to it.
     pub fn close(&self) {
         self.state.lock().closed = true;
         self.handed_over.notify_all();
+    }
+
+    /// Commits a batch and completes it.
+    ///
+    /// A panic on the way leaves unknown how far it came, so nothing is
+    /// committed any more; but everybody is answered, and no lock stays.
+    fn carry_out(&self, requests: Vec<CommitRequest>, complete: &dyn Fn(Batch)) {
+        let origins: Vec<_> = requests
+            .iter()
+            .map(|request| (request.ticket, Arc::clone(&request.origin)))
+            .collect();
+        let is_done = !self.state.lock().broken
+            && catch_unwind(AssertUnwindSafe(|| complete(self.commit(requests)))).is_ok();
+        if !is_done {
+            self.state.lock().broken = true;
+            tracing::error!(critical = true, "{BROKEN}");
+            complete(refused(origins, BROKEN));
+        }
     }
 
     fn commit(&self, requests: Vec<CommitRequest>) -> Batch {
@@ -206,6 +248,16 @@ impl Committer {
             failure,
             _reservations: reservations,
         }
+    }
+}
+
+/// A batch of which nothing is committed.
+fn refused(origins: Vec<(Ticket, Arc<Inbox>)>, why: &str) -> Batch {
+    Batch {
+        committing: Vec::new(),
+        origins,
+        failure: Some(why.into()),
+        _reservations: Vec::new(),
     }
 }
 

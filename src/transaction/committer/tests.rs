@@ -19,6 +19,7 @@ struct Gate {
     entered: AtomicUsize,
     batches: Mutex<Vec<Vec<Tid>>>,
     fails: bool,
+    panics: bool,
 }
 
 impl Gate {
@@ -47,6 +48,7 @@ impl CommitLog for GatedLog {
         *open -= 1;
         let tids = batch.iter().map(|committing| committing.tid).collect();
         gate.batches.lock().push(tids);
+        assert!(!gate.panics, "as the test wants it");
         if gate.fails {
             return Err(StorageError::ReadOnly);
         }
@@ -298,4 +300,31 @@ fn what_comes_after_a_failure_is_still_answered() {
     });
     assert_eq!(bench.completed(), 4);
     assert_eq!(bench.failures.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn a_panic_answers_everybody_and_lets_nothing_follow() {
+    let bench = Bench::with(Gate {
+        panics: true,
+        ..Gate::default()
+    });
+    bench.gate.open(1);
+    bench.submit(None);
+    assert_eq!(bench.failures.load(Ordering::SeqCst), 1);
+    bench.submit(None);
+    assert_eq!(bench.failures.load(Ordering::SeqCst), 2);
+    assert_eq!(
+        bench.gate.entered.load(Ordering::SeqCst),
+        1,
+        "nothing was appended after it"
+    );
+}
+
+#[test]
+fn what_comes_after_the_close_is_refused() {
+    let bench = Bench::new();
+    bench.committer.close();
+    bench.submit(None);
+    assert_eq!(bench.failures.load(Ordering::SeqCst), 1);
+    assert_eq!(bench.gate.entered.load(Ordering::SeqCst), 0);
 }
