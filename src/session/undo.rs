@@ -104,11 +104,13 @@ fn matches_all(description: &Value<'_>, specification: &Value<'_>) -> bool {
     let Value::Dict(wanted) = specification else {
         return true;
     };
+    let Value::Dict(items) = description else {
+        return false;
+    };
     wanted.iter().all(|(key, wanted)| {
-        let actual = key
-            .as_str()
-            .and_then(|key| description.get(key))
-            .unwrap_or(&Value::None);
+        // An extension can have keys that are no text. The last of equal ones counts.
+        let mut found = items.iter().rev().filter(|(name, _)| name == key);
+        let actual = found.next().map_or(&Value::None, |(_, value)| value);
         match (wanted, actual) {
             (Value::Prefix { path }, Value::Bytes(user)) => {
                 wire::prefix_matches(path, &String::from_utf8_lossy(user))
