@@ -1,5 +1,7 @@
 //! Sessions without sockets: what a client would see on its wire, in order.
 
+mod blob_sends;
+mod blobs;
 mod client;
 mod conflicts;
 mod failing_disk;
@@ -11,6 +13,8 @@ mod reading;
 mod registering;
 mod releasing;
 mod threads;
+mod undo;
+mod undo_log;
 mod voting;
 
 use std::sync::Arc;
@@ -19,6 +23,7 @@ use tempfile::TempDir;
 
 use super::DatabaseMap;
 use crate::disk::{Disk, RealDisk};
+use crate::storage::blob::BlobDirectory;
 use crate::storage::file::{FileOptions, FileStorage};
 use crate::storage::{MappingStorage, Storage};
 use crate::transaction::{Database, DatabaseOptions};
@@ -80,6 +85,29 @@ impl Server {
             database,
             directory,
         }
+    }
+
+    /// A new FileStorage with a blob directory beside it.
+    fn file_with_blobs() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut file = FileOptions::new(directory.path().join("Data.fs"));
+        file.blob_dir = Some(directory.path().join("blobs"));
+        let storage = FileStorage::open(Arc::new(RealDisk), file).unwrap();
+        Self::serving(Arc::new(storage), directory, options())
+    }
+
+    /// An empty MappingStorage with a blob directory.
+    fn mapping_with_blobs() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("blobs");
+        let blobs = BlobDirectory::open(Arc::new(RealDisk), &path, false).unwrap();
+        let storage = Arc::new(MappingStorage::with_blobs("mapping", blobs));
+        Self::serving(storage, directory, options())
+    }
+
+    /// One of each kind with blobs.
+    fn both_with_blobs() -> [Self; 2] {
+        [Self::file_with_blobs(), Self::mapping_with_blobs()]
     }
 
     /// One of each kind, for what both do alike.

@@ -289,6 +289,11 @@ fn is_one_way(request: &Request<'_>) -> bool {
             | Request::Restore { .. }
             | Request::DeleteObject { .. }
             | Request::CheckCurrentSerial { .. }
+            | Request::Undo { .. }
+            | Request::StoreBlobStart
+            | Request::StoreBlobChunk { .. }
+            | Request::StoreBlobEnd { .. }
+            | Request::StoreBlobShared { .. }
     )
 }
 
