@@ -7,9 +7,12 @@ use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::storage::MappingStorage;
+use crate::disk::RealDisk;
+use crate::storage::blob::BlobDirectory;
+use crate::storage::{MappingStorage, Storage};
 use crate::transaction::{Database, DatabaseOptions, Delivery, Inbox, Invalidation};
 use crate::types::{Oid, Tid};
+use crate::wire::Value;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const PIPE_BYTES: usize = 64 << 10;
@@ -26,6 +29,10 @@ struct Peer {
 
 impl Peer {
     async fn new() -> Self {
+        Self::of(Arc::new(MappingStorage::new("mapping"))).await
+    }
+
+    async fn of(storage: Arc<dyn Storage>) -> Self {
         let options = DatabaseOptions {
             invalidation_queue_size: 100,
             invalidation_age: None,
@@ -33,7 +40,6 @@ impl Peer {
             hand_back_conflicts: true,
             read_only: false,
         };
-        let storage = Arc::new(MappingStorage::new("mapping"));
         let database = Database::start("1", storage, options).unwrap();
         let databases = Arc::new(Databases::from([("1".to_owned(), Arc::clone(&database))]));
         let session = Session::new(Arc::clone(&databases), "test");
@@ -59,6 +65,25 @@ impl Peer {
         let mut frame = Vec::new();
         wire::put_frame(&mut frame, payload);
         self.stream.write_all(&frame).await.unwrap();
+    }
+
+    async fn call(&mut self, id: i64, method: &'static str, arguments: Vec<Value<'_>>) {
+        let id = Value::Int(id);
+        let call = vec![id, Value::Int(0), method.into(), Value::Tuple(arguments)];
+        let mut payload = Vec::new();
+        wire::write_value(&mut payload, &Value::Tuple(call)).unwrap();
+        self.send(&payload).await;
+    }
+
+    /// The id, the method and the arguments of what comes next.
+    async fn read_message(&mut self) -> (i64, String, Value<'static>) {
+        let payload = self.read_frame().await;
+        let message = wire::read_value(&payload).unwrap().into_owned();
+        let [id, _, method, arguments] = message.as_items().unwrap() else {
+            panic!("a message is a tuple of four");
+        };
+        let method = method.as_str().unwrap().to_owned();
+        (id.as_int().unwrap(), method, arguments.clone())
     }
 
     async fn read_frame(&mut self) -> Vec<u8> {
@@ -145,4 +170,53 @@ async fn a_close_that_the_server_wants_reaches_a_client_that_does_not_read() {
         .unwrap()
         .unwrap();
     database.close().unwrap();
+}
+
+/// What a client is sent until the answer to `last` has come: the content of
+/// the blobs, and the ids of the answers with how much had come before each.
+async fn read_blobs(peer: &mut Peer, last: i64) -> (Vec<u8>, Vec<(i64, usize)>) {
+    let (mut content, mut answers) = (Vec::new(), Vec::new());
+    loop {
+        let (id, method, arguments) = peer.read_message().await;
+        match method.as_str() {
+            "receiveBlobChunk" => {
+                let chunk = &arguments.as_items().unwrap()[2];
+                content.extend_from_slice(chunk.as_bytes().unwrap());
+            }
+            ".reply" => answers.push((id, content.len())),
+            _ => {}
+        }
+        if answers.last().is_some_and(|(id, _)| *id == last) {
+            return (content, answers);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_answered_between_the_pieces_of_a_blob_it_reads_late() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("blobs");
+    let blobs = BlobDirectory::open(Arc::new(RealDisk), &path, false).unwrap();
+    let (oid, serial) = (Oid::from_u64(7), Tid::from_u64(8));
+    let content: Vec<u8> = (0..=250).cycle().take(5_000_000).collect();
+    std::fs::create_dir_all(blobs.object_path(oid)).unwrap();
+    std::fs::write(blobs.revision_path(oid, serial), &content).unwrap();
+    let mut peer = Peer::of(Arc::new(MappingStorage::with_blobs("mapping", blobs))).await;
+    let sent = async {
+        peer.call(2, "sendBlob", vec![oid.into(), serial.into()])
+            .await;
+        // Nothing is read before the server has run into the pipe's end.
+        peer.invalidate(1);
+        peer.taken().await;
+        for id in 3..6 {
+            peer.call(id, "ping", Vec::new()).await;
+        }
+        read_blobs(&mut peer, 2).await
+    };
+    let (got, answers) = tokio::time::timeout(PATIENCE, sent).await.unwrap();
+    assert!(got == content);
+    let ids: Vec<_> = answers.iter().map(|(id, _)| *id).collect();
+    assert_eq!(ids, [3, 4, 5, 2]);
+    assert!(answers[2].1 < content.len() / 2, "{answers:?}");
+    peer.close();
 }

@@ -80,7 +80,7 @@ fn read_all(client: &mut Client) -> Vec<Event> {
 }
 
 fn content(length: usize) -> Vec<u8> {
-    (0..length).map(|n| (n % 251) as u8).collect()
+    (0..=250).cycle().take(length).collect()
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn transactions(storage: &dyn Storage, start: Option<u64>, stop: Option<u64>) ->
     found
 }
 
-fn is_absent<T>(result: Result<T>) -> bool {
+fn is_absent<T>(result: &Result<T>) -> bool {
     matches!(result, Err(StorageError::NoSuchObject { .. }))
 }
 
@@ -119,17 +119,17 @@ fn check_reads(base: &Arc<dyn Storage>, changes: &Arc<dyn Storage>) {
     assert_eq!(load(&demo, 2, 35).unwrap(), Some((10, None)));
     assert_eq!(load(&demo, 3, 30).unwrap(), None);
     assert_eq!(load(&demo, 3, 31).unwrap(), Some((30, None)));
-    assert!(is_absent(load(&demo, 4, 35)));
+    assert!(is_absent(&load(&demo, 4, 35)));
 
     let (one, nine) = (Oid::from_u64(1), Tid::from_u64(9));
-    assert!(is_absent(demo.load_serial(one, nine, Access::Wait)));
+    assert!(is_absent(&demo.load_serial(one, nine, Access::Wait)));
     assert_eq!(current(&demo, 1), Some((40, true)));
     assert_eq!(current(&demo, 2), Some((10, true)));
     assert_eq!(current(&demo, 4), None);
     assert_eq!(history(&demo, 1, 3), [40, 30, 20]);
     assert_eq!(history(&demo, 1, 100), [40, 30, 20, 10]);
     assert_eq!(history(&demo, 2, 1), [10]);
-    assert!(is_absent(demo.history(Oid::from_u64(4), 1)));
+    assert!(is_absent(&demo.history(Oid::from_u64(4), 1)));
     let oldest = |oid| {
         demo.oldest_serial(Oid::from_u64(oid), Access::Wait)
             .unwrap()
@@ -191,7 +191,7 @@ fn after_undoing_the_first_change_the_base_is_seen_again() {
     assert_eq!(load(&demo, 1, 25).unwrap(), Some((20, Some(30))));
     assert_eq!(load(&demo, 1, 31).unwrap(), Some((10, None)));
     assert_eq!(current(&demo, 1), Some((10, true)));
-    assert!(is_absent(load(&demo, 2, 31)));
+    assert!(is_absent(&load(&demo, 2, 31)));
     assert_eq!(current(&demo, 2), Some((30, false)));
     commit(&demo, 40, &[(1, b"changed again")]);
     assert_eq!(load(&demo, 1, u64::MAX).unwrap(), Some((40, None)));
@@ -319,10 +319,10 @@ fn a_pack_drops_old_changes_and_no_object() {
 #[test]
 fn temporary_blobs_go_with_the_storage() {
     let demo = over(&mapping(), None);
-    assert!(is_absent(blob(&demo, 1, 10)));
+    assert!(is_absent(&blob(&demo, 1, 10)));
     put_blob(&demo, 10, 1, b"temporary");
     assert_eq!(blob(&demo, 1, 10).unwrap(), b"temporary");
-    assert!(is_absent(blob(&demo, 2, 10)));
+    assert!(is_absent(&blob(&demo, 2, 10)));
     let path = demo.blobs().unwrap().path().to_owned();
     assert!(path.to_str().unwrap().ends_with(".demoblobs"));
     assert!(fs::read_dir(&path).unwrap().count() > 1);
@@ -333,9 +333,9 @@ fn temporary_blobs_go_with_the_storage() {
 #[test]
 fn clients_are_told_what_the_reference_tells_them() {
     let directory = tempfile::tempdir().unwrap();
-    let names = |storage: &DemoStorage| -> Vec<&'static str> {
-        let interfaces = &storage.description().interfaces;
-        interfaces.iter().map(|(_, name)| *name).collect()
+    let interfaces = |storage: &DemoStorage| -> Vec<&'static str> {
+        let told = &storage.description().interfaces;
+        told.iter().map(|(_, name)| *name).collect()
     };
     let plain = DemoStorage::new(Arc::new(RealDisk), None, None, None);
     assert_eq!(
@@ -343,7 +343,7 @@ fn clients_are_told_what_the_reference_tells_them() {
         "DemoStorage('MappingStorage', 'MappingStorage')"
     );
     assert_eq!(
-        names(&plain),
+        interfaces(&plain),
         ["IBlobStorage", "IStorage", "IStorageIteration", "Interface"]
     );
     assert!(!plain.description().supports_undo);
@@ -357,7 +357,7 @@ fn clients_are_told_what_the_reference_tells_them() {
             .starts_with("DemoStorage(\"DemoStorage('MappingStorage', 'MappingStorage')\", '")
     );
     assert_eq!(
-        names(&undoing),
+        interfaces(&undoing),
         [
             "IStorageUndoable",
             "IStorage",

@@ -44,7 +44,6 @@ impl FileStorage {
         if self.packing.is_running() {
             return Err(crate::storage::StorageError::AlreadyPacking);
         }
-        let old = blobs.begin_old(self.options.pack_keep_old)?;
         let mut list = blobs.begin_removals()?;
         let mut note = |removed| match removed {
             RemovedBlob::Object(oid) => list.object(oid),
@@ -60,11 +59,9 @@ impl FileStorage {
         );
         match packed {
             Ok(PackOutcome::Packed { .. }) => {
-                let removed = blobs.apply_removals(
-                    &|oid, serial| self.needs(oid, serial),
-                    stop,
-                    old.as_ref(),
-                )?;
+                let old = blobs.begin_old(self.options.pack_keep_old)?;
+                let needs = |oid, serial| self.needs(oid, serial);
+                let removed = blobs.apply_removals(&needs, stop, old.as_ref())?;
                 tracing::info!("{}: {removed} blobs packed away", self.description.name);
             }
             Ok(PackOutcome::Nothing) | Err(_) => blobs.forget_removals()?,
@@ -77,7 +74,10 @@ impl FileStorage {
         if self.options.read_only || !blobs.has_removals() {
             return Ok(());
         }
-        let old = blobs.resume_old();
+        let old = match blobs.resume_old() {
+            Some(old) => Some(old),
+            None => blobs.begin_old(self.options.pack_keep_old)?,
+        };
         let last = crate::storage::Storage::last_tid(self);
         let removed =
             blobs.apply_removals(&|oid, serial| self.needs(oid, serial), last, old.as_ref())?;
