@@ -47,6 +47,15 @@ pub enum ServerError {
         /// What is not served.
         what: String,
     },
+    /// The configuration asks for encryption, which is not there yet. Serving
+    /// without it would put on the network what was meant to be secret.
+    #[error(
+        "{source_file}: <ssl> is not served by this version of zeod; the server does not start without it"
+    )]
+    NoTls {
+        /// The configuration file.
+        source_file: String,
+    },
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {problem}")]
     Listen {
@@ -89,6 +98,13 @@ pub fn run(config: &Config, address_file: Option<&Path>) -> Result<Stopped, Serv
     let logging = logging::init(config.eventlog.as_ref())?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
+    }
+    if config.zeo.ssl.is_some() {
+        let source_file = config.source.display().to_string();
+        return Err(ServerError::NoTls { source_file });
+    }
+    if let Some(address) = &config.zeo.monitor_address {
+        tracing::warn!("monitor-address {address} is not served by this version of zeod");
     }
     limits::raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()

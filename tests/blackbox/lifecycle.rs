@@ -150,6 +150,27 @@ fn a_second_server_on_the_same_file_is_refused() {
 }
 
 #[test]
+fn a_configuration_that_asks_for_encryption_is_not_served_without() {
+    let directory = tempfile::tempdir().unwrap();
+    let conf = directory.path().join("zeo.conf");
+    let data = directory.path().join("Data.fs");
+    let certificate = directory.path().join("server.pem");
+    let text = format!(
+        "<zeo>\n  address 127.0.0.1:0\n  <ssl>\n    certificate {}\n    authenticate {}\n  </ssl>\n</zeo>\n\
+         <filestorage>\n  path {}\n</filestorage>\n",
+        certificate.display(),
+        certificate.display(),
+        data.display()
+    );
+    std::fs::write(&conf, text).unwrap();
+    let refused = program().arg("-C").arg(&conf).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("zeo.conf: <ssl> is not served"), "{said}");
+    assert!(!data.exists(), "nothing was opened");
+}
+
+#[test]
 fn an_address_in_use_is_refused() {
     let site = Site::start(&[]);
     let directory = tempfile::tempdir().unwrap();
