@@ -74,6 +74,18 @@ def tree(directory):
     return found
 
 
+def remove_orphans(path, blobs):
+    """A failed undo leaves a file of no transaction in Python's blob directory. A whole object's
+    removal takes it along there; zeod touches nothing that is later than the pack time."""
+    storage = FileStorage(path, read_only=True)
+    tids = {record.tid for record in storage.iterator()}
+    storage.close()
+    for base, _, files in os.walk(blobs):
+        for name in files:
+            if name.endswith('.blob') and bytes.fromhex(name[2:-5]) not in tids:
+                os.remove(os.path.join(base, name))
+
+
 def pack_with_python(path, blobs, times):
     storage = FileStorage(path, blob_dir=blobs)
     for when in times:
@@ -99,6 +111,7 @@ def compare(directory, seed):
     ours, theirs = os.path.join(directory, 'ours'), os.path.join(directory, 'theirs')
     os.mkdir(theirs)
     times = write_history(os.path.join(theirs, 'Data.fs'), os.path.join(theirs, 'blobs'), chance)
+    remove_orphans(os.path.join(theirs, 'Data.fs'), os.path.join(theirs, 'blobs'))
     shutil.copytree(theirs, ours)
     when = sorted(chance.sample(times, chance.randrange(1, 3)))
     pack_with_python(os.path.join(theirs, 'Data.fs'), os.path.join(theirs, 'blobs'), when)
