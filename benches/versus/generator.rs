@@ -74,6 +74,11 @@ impl Connection {
         self.out.clear();
         wire::push_commit(&mut self.out, ids, objects, record);
         self.send()?;
+        self.finish(ids, objects)
+    }
+
+    /// Awaits the vote and ends the commit.
+    pub fn finish(&mut self, ids: CommitIds, objects: &mut [Object]) -> Result<[u8; 8], Failure> {
         match self.reply("vote", ids.vote)? {
             Value::List(serials) if serials.is_empty() => {}
             Value::None => {}
@@ -96,7 +101,7 @@ impl Connection {
     }
 
     /// Ids that this connection has not used; the stock client too counts up.
-    fn next_commit(&mut self) -> CommitIds {
+    pub fn next_commit(&mut self) -> CommitIds {
         self.last_transaction += 1;
         self.last_id += 2;
         CommitIds {
@@ -106,7 +111,8 @@ impl Connection {
         }
     }
 
-    fn call(&mut self, method: &'static str, arguments: &[u8]) -> Result<Value, Failure> {
+    /// Calls and returns the reply's value.
+    pub fn call(&mut self, method: &'static str, arguments: &[u8]) -> Result<Value, Failure> {
         self.last_id += 1;
         self.out.clear();
         push_request(&mut self.out, &int(self.last_id), false, method, arguments);

@@ -112,29 +112,42 @@ pub fn is_loaded_record(arguments: &[u8]) -> bool {
 
 /// Appends what the stock client sends up to its vote.
 pub fn push_commit(out: &mut Vec<u8>, ids: CommitIds, objects: &[Object], record: &[u8]) {
-    let transaction = int(ids.transaction);
+    push_begin(out, ids);
     let mut arguments = Vec::with_capacity(RECORD_BYTES + 64);
+    for object in objects {
+        arguments.clear();
+        push_store(&mut arguments, ids, *object, record);
+        push_request(out, &int(0), true, "storea", &arguments);
+    }
+    push_vote(out, ids);
+}
 
-    arguments.push(b'(');
-    arguments.extend_from_slice(&transaction);
+/// Appends the call that begins a commit.
+pub fn push_begin(out: &mut Vec<u8>, ids: CommitIds) {
+    let mut arguments = vec![b'('];
+    arguments.extend_from_slice(&int(ids.transaction));
     push_bytes(&mut arguments, b"");
     push_bytes(&mut arguments, b"");
     arguments.extend_from_slice(b"}N");
     push_str(&mut arguments, " ");
     arguments.push(b't');
     push_request(out, &int(0), true, "tpc_begin", &arguments);
+}
 
-    for object in objects {
-        arguments.clear();
-        arguments.push(b'(');
-        push_bytes(&mut arguments, &object.oid);
-        push_bytes(&mut arguments, &object.serial);
-        push_bytes(&mut arguments, record);
-        arguments.extend_from_slice(&transaction);
-        arguments.push(b't');
-        push_request(out, &int(0), true, "storea", &arguments);
-    }
-    push_request(out, &int(ids.vote), false, "vote", &one(&transaction));
+/// Appends the arguments of `storea`, which are also those of `storeBlobEnd`.
+pub fn push_store(arguments: &mut Vec<u8>, ids: CommitIds, object: Object, record: &[u8]) {
+    arguments.push(b'(');
+    push_bytes(arguments, &object.oid);
+    push_bytes(arguments, &object.serial);
+    push_bytes(arguments, record);
+    arguments.extend_from_slice(&int(ids.transaction));
+    arguments.push(b't');
+}
+
+/// Appends the vote.
+pub fn push_vote(out: &mut Vec<u8>, ids: CommitIds) {
+    let arguments = one(&int(ids.transaction));
+    push_request(out, &int(ids.vote), false, "vote", &arguments);
 }
 
 /// Appends the call that ends a commit.
