@@ -1,6 +1,7 @@
 //! The disk as the storages see it: a small trait with one real
 //! implementation, so that tests can put one that fails, lies or stops in its place.
 
+mod precedence;
 mod real;
 mod tree;
 
@@ -10,6 +11,7 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
+pub use precedence::{First, Precedence};
 pub use real::RealDisk;
 
 /// How a file is opened.

@@ -160,11 +160,10 @@ impl Registered {
         let Some(upload) = &mut self.upload else {
             return out_of_turn("storeBlobChunk without storeBlobStart");
         };
-        let written = if upload.write_waits(chunk.len()) {
-            waiting(blocking, || upload.write(chunk))
-        } else {
-            upload.write(chunk)
-        };
+        let mut written = upload.write(chunk);
+        if written.is_ok() && upload.is_write_back_due() {
+            written = waiting(blocking, || upload.write_back());
+        }
         match written {
             Ok(()) => Outcome::DONE,
             Err(error) => {

@@ -35,7 +35,7 @@ pub use removals::RemovalList;
 pub use upload::{BlobUpload, PendingBlob};
 
 use super::{Result, StorageError};
-use crate::disk::{Access, Disk, DiskFile, FileKind, OpenMode};
+use crate::disk::{Access, Disk, DiskFile, FileKind, OpenMode, Precedence};
 use crate::types::{Oid, Tid};
 
 /// How the names of zeod's own files begin. ZODB takes the last name of a
@@ -59,6 +59,7 @@ pub struct BlobDirectory {
     directories: Mutex<()>,
     /// The first failed sync of a directory; no blob is taken after it.
     stopped: OnceLock<String>,
+    precedence: Arc<Precedence>,
 }
 
 /// A committed revision, opened for reading.
@@ -101,6 +102,11 @@ impl BlobDirectory {
     /// Where it is; absolute.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Uploads wait for the commits that are announced here.
+    pub fn precedence(&self) -> &Arc<Precedence> {
+        &self.precedence
     }
 
     /// How it is laid out.

@@ -37,6 +37,7 @@ impl BlobDirectory {
             next_temporary: AtomicU64::new(0),
             directories: Mutex::new(()),
             stopped: OnceLock::new(),
+            precedence: Arc::default(),
         };
         if !read_only {
             directory.make()?;

@@ -12,8 +12,8 @@ use crate::types::{Oid, Tid};
 
 /// How the names of uploads end.
 pub const UPLOAD_SUFFIX: &str = ".upload";
-/// After so many bytes an upload is written to the device, so that the vote
-/// need not wait for gigabytes, nor other transactions' syncs with it.
+/// After so many bytes a copy is written to the device, so that no sync has to
+/// wait for gigabytes.
 const WRITE_BACK_BYTES: u64 = 16 << 20;
 /// Files are copied in pieces of this size.
 const COPY_BYTES: usize = 1 << 20;
@@ -58,22 +58,28 @@ impl Drop for PendingBlob {
 }
 
 impl BlobUpload {
-    /// Does a chunk of this size make [`Self::write`] wait for the device?
-    pub fn write_waits(&self, chunk_bytes: usize) -> bool {
-        self.unwritten + chunk_bytes as u64 >= WRITE_BACK_BYTES
-    }
-
     /// Appends a chunk. After an error the upload is to be dropped.
     pub fn write(&mut self, chunk: &[u8]) -> Result<()> {
         let bytes = chunk.len() as u64;
-        let mut written = self.file.write_at(&[IoSlice::new(chunk)], self.length);
+        let written = self.file.write_at(&[IoSlice::new(chunk)], self.length);
         self.length += bytes;
         self.unwritten += bytes;
-        if written.is_ok() && self.unwritten >= WRITE_BACK_BYTES {
-            self.unwritten = 0;
-            written = self.file.sync();
-        }
         written.map_err(StorageError::no_space_or_io(bytes, "writing a blob"))
+    }
+
+    /// Is there so much to write to the device that this is to be done now?
+    /// Else the vote would wait for all of it, and other commits' syncs with it.
+    pub fn is_write_back_due(&self) -> bool {
+        self.unwritten >= self.pending.directory.precedence.piece_bytes()
+    }
+
+    /// Writes what came to the device. After an error the upload is to be dropped.
+    pub fn write_back(&mut self) -> Result<()> {
+        let bytes = std::mem::take(&mut self.unwritten);
+        let precedence = &self.pending.directory.precedence;
+        precedence
+            .later(bytes, || self.file.sync())
+            .map_err(StorageError::no_space_or_io(bytes, "writing a blob"))
     }
 
     /// Bytes so far.

@@ -255,6 +255,7 @@ impl Storage for FileStorage {
                 .all(|pair| matches!(pair, [a, b] if a.tid < b.tid)),
             "tids strictly increase"
         );
+        let _first = self.precedence.first();
         // Nothing is in the file yet, so when this fails writing can go on.
         blob::place_batch(batch)?;
         let result = self.append_synced(&mut append, batch);

@@ -37,7 +37,7 @@ use undo::UndoGate;
 
 use super::blob::BlobDirectory;
 use super::{Committing, Description, Result, StorageError};
-use crate::disk::Disk;
+use crate::disk::{Disk, Precedence};
 use crate::types::{Oid, Tid};
 
 /// How a file is to be opened.
@@ -106,6 +106,8 @@ pub struct FileStorage {
     undos: Arc<UndoGate>,
     /// The first error of a write; nothing is written after it.
     stopped: OnceLock<String>,
+    /// Commits before packs and uploads.
+    precedence: Arc<Precedence>,
     /// Keeps other processes out; None where the storage is read-only.
     lock: Mutex<Option<Lock>>,
 }

@@ -52,6 +52,10 @@ impl FileStorage {
             scanned.last_tid,
             if options.read_only { ", read-only" } else { "" }
         );
+        let precedence = match &blobs {
+            Some(blobs) => Arc::clone(blobs.precedence()),
+            None => Arc::default(),
+        };
         let storage = Self {
             description: describe(&options),
             generation: ArcSwap::from_pointee(Generation {
@@ -74,6 +78,7 @@ impl FileStorage {
             space: Arc::new(Mutex::new(Space::default())),
             oids: Mutex::new(oids),
             stopped: OnceLock::new(),
+            precedence,
             lock: Mutex::new(lock),
             disk,
             options,

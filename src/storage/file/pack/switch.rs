@@ -166,7 +166,7 @@ impl<'a> Pack<'a> {
             .disk
             .open(&self.packed_path, OpenMode::Truncate)
             .map_err(StorageError::io(format!("making {name}")))?;
-        let mut out = Output::new(file, name, &self.old.end);
+        let mut out = Output::new(file, name, &self.storage.precedence);
         let data = &self.old.data;
         let on_removed = options.on_removed_blob;
         let begin = reachable.packed_end;

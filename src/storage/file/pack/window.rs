@@ -2,26 +2,19 @@
 
 use std::io::IoSlice;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::progress::Progress;
-use crate::disk::{Access, DiskFile, read_exact_at};
+use crate::disk::{Access, DiskFile, Precedence, read_exact_at};
 use crate::storage::file::format::{DATA_HEADER_BYTES, NUMBER_BYTES};
 use crate::storage::file::reader::{DataFile, RecordHead};
 use crate::storage::{Result, StorageError};
 
 /// A pass through the whole file reads so much at once.
 pub const PASS_BYTES: usize = 1 << 20;
-/// Written once so much has been collected.
+/// Written once so much has been collected, or less where less is synced at once.
 const OUT_BYTES: usize = 256 << 10;
-/// Synced after so much: one sync at the end would make the commits that go on
-/// meanwhile wait behind all of it.
-const SYNC_BYTES: u64 = 4 << 20;
-/// As long as commits come, synced after so much already: the sync of a commit
-/// waits behind that of the pack. Slow on disks with a long way to each sync.
-const BUSY_SYNC_BYTES: u64 = OUT_BYTES as u64;
-/// Commits come as long as there was one while so much was written.
-const BUSY_BYTES: u64 = 64 << 20;
+/// Each so often it is asked how much is to be synced at once.
+const LOOK_BYTES: u64 = 64 << 10;
 /// A buffer that one large record made longer than this is given back.
 const KEPT_BYTES: usize = 4 << 20;
 
@@ -154,25 +147,21 @@ pub struct Output<'a> {
     start: u64,
     buffer: Vec<u8>,
     synced: u64,
-    /// The end of the file that is packed: it grows with each commit.
-    old_end: &'a AtomicU64,
-    seen_end: u64,
-    /// Until so much is written, commits are thought to come.
-    busy_until: u64,
+    next_look: u64,
+    precedence: &'a Precedence,
 }
 
 impl<'a> Output<'a> {
-    /// Writes `file` from its start, while commits move `old_end`.
-    pub fn new(file: Arc<dyn DiskFile>, name: String, old_end: &'a AtomicU64) -> Self {
+    /// Writes `file` from its start, in pieces that commits go before.
+    pub fn new(file: Arc<dyn DiskFile>, name: String, precedence: &'a Precedence) -> Self {
         Self {
             file,
             name,
             start: 0,
             buffer: Vec::with_capacity(OUT_BYTES),
             synced: 0,
-            old_end,
-            seen_end: old_end.load(Ordering::Relaxed),
-            busy_until: 0,
+            next_look: LOOK_BYTES,
+            precedence,
         }
     }
 
@@ -181,28 +170,21 @@ impl<'a> Output<'a> {
         self.start + self.buffer.len() as u64
     }
 
-    /// Writes behind the rest.
+    /// Writes behind the rest. One sync at the end would make the commits that
+    /// go on meanwhile wait behind all of it, so there is one behind each piece.
     pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
         self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= OUT_BYTES {
-            self.flush()?;
-            if self.start - self.synced >= self.sync_bytes() {
-                self.sync()?;
-            }
+        if self.position() < self.next_look {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    fn sync_bytes(&mut self) -> u64 {
-        let end = self.old_end.load(Ordering::Relaxed);
-        if end != self.seen_end {
-            self.seen_end = end;
-            self.busy_until = self.start + BUSY_BYTES;
-        }
-        if self.start < self.busy_until {
-            BUSY_SYNC_BYTES
+        self.next_look = self.position() + LOOK_BYTES;
+        let piece_bytes = self.precedence.piece_bytes();
+        if self.position() - self.synced >= piece_bytes {
+            self.sync()
+        } else if self.buffer.len() >= OUT_BYTES {
+            self.flush()
         } else {
-            SYNC_BYTES
+            Ok(())
         }
     }
 
@@ -239,8 +221,8 @@ impl<'a> Output<'a> {
     /// Makes everything durable.
     pub fn sync(&mut self) -> Result<()> {
         self.flush()?;
-        self.file
-            .sync()
+        self.precedence
+            .later(self.start - self.synced, || self.file.sync())
             .map_err(StorageError::io(format!("syncing {}", self.name)))?;
         self.synced = self.start;
         Ok(())
