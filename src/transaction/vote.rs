@@ -143,10 +143,13 @@ pub fn vote(
         .flatten()
         .map(|record| record.oid)
         .collect();
-    let undone_blobs = undone_blobs(storage, checked.undone.iter().flatten())?;
+    let undone_blobs = undone_blobs(storage, &buffer, &checked)?;
     let mut staged = buffer.into_staged(&checked.conflicting, checked.undone);
     for (oid, blob) in undone_blobs {
-        staged.blobs.insert(oid, blob);
+        match blob {
+            Some(blob) => staged.blobs.insert(oid, blob),
+            None => staged.blobs.remove(oid),
+        }
     }
     let reservation = storage.prepare(&staged)?;
     staged.blobs.prepare(storage.last_tid())?;
@@ -218,24 +221,41 @@ fn check(
     Ok(checked)
 }
 
-/// The files of blobs whose state comes back, once more.
-fn undone_blobs<'u>(
+/// For each object that ends as an undo leaves it: the file of its blob once
+/// more; None where it has none now, whatever the transaction stored before.
+fn undone_blobs(
     storage: &dyn Storage,
-    undone: impl Iterator<Item = &'u UndoneRecord>,
-) -> Result<Vec<(Oid, PendingBlob)>, VoteError> {
-    let wanted: Vec<(Oid, Tid)> = undone
-        .filter_map(|record| Some((record.oid, record.blob?)))
-        .collect();
-    // Asking for the directory can make it.
-    if wanted.is_empty() {
-        return Ok(Vec::new());
+    buffer: &TransactionBuffer,
+    checked: &Checked,
+) -> Result<Vec<(Oid, Option<PendingBlob>)>, VoteError> {
+    let mut last: BTreeMap<Oid, Option<Tid>> = BTreeMap::new();
+    let mut undone = checked.undone.iter();
+    for operation in buffer.operations() {
+        match operation {
+            Operation::Undo { .. } => {
+                let records = undone.next().into_iter().flatten();
+                last.extend(records.map(|record| (record.oid, record.blob)));
+            }
+            // What is stored later comes with a blob of its own.
+            Operation::Store { oid, .. }
+            | Operation::Delete { oid, .. }
+            | Operation::Restore { oid, .. } => {
+                last.remove(oid);
+            }
+            Operation::Check { .. } => {}
+        }
     }
-    let Some(blobs) = storage.blobs() else {
-        return Ok(Vec::new());
-    };
-    let copies = wanted
-        .into_iter()
-        .map(|(oid, serial)| Ok((oid, blobs.copy_revision(oid, serial)?)));
+    // Asking for the directory can make it.
+    let blobs = last
+        .values()
+        .any(Option::is_some)
+        .then(|| storage.blobs())
+        .flatten();
+    let copies = last.into_iter().map(|(oid, serial)| {
+        let copy = blobs.zip(serial);
+        let copy = copy.map(|(blobs, serial)| blobs.copy_revision(oid, serial));
+        Ok((oid, copy.transpose()?))
+    });
     Ok(copies.collect::<Result<_, StorageError>>()?)
 }
 

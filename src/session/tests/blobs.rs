@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::client::{Client, key, oid, tid};
+use super::undo::send_undo;
 use super::{DatabaseMap, Server};
 use crate::types::{Oid, Tid};
 use crate::wire::{Request, Value};
@@ -149,6 +150,48 @@ fn of_two_blobs_for_one_object_the_last_one_counts() {
         assert_eq!(files(&server), std::slice::from_ref(&path));
         assert_eq!(fs::read(path).unwrap(), b"last");
     }
+}
+
+#[test]
+fn of_undos_and_blobs_for_one_object_the_last_one_counts() {
+    let server = Server::file_with_blobs();
+    let mut client = server.client();
+    let first = commit(&mut client, 1, Tid::ZERO, &[b"first"]);
+    let second = commit(&mut client, 1, first, &[b"second"]);
+
+    client.begin(1);
+    send_undo(&mut client, second);
+    store(&mut client, 1, second, &[b"third"]);
+    client.vote(1).unwrap();
+    let third = tid(&client.finish(1).unwrap());
+    let content = fs::read(revision_path(&server, 1, third)).unwrap();
+    assert_eq!(content, b"third", "stored after the undo");
+
+    client.begin(1);
+    store(&mut client, 1, third, &[b"fourth"]);
+    send_undo(&mut client, second);
+    client.vote(1).unwrap();
+    let fourth = tid(&client.finish(1).unwrap());
+    let content = fs::read(revision_path(&server, 1, fourth)).unwrap();
+    assert_eq!(content, b"first", "undone after the store");
+}
+
+#[test]
+fn an_object_that_an_undo_ends_gets_no_blob() {
+    let server = Server::file_with_blobs();
+    let mut client = server.client();
+    let first = commit(&mut client, 1, Tid::ZERO, &[b"first"]);
+    let second = commit(&mut client, 1, first, &[b"second"]);
+    let before = files(&server);
+
+    client.begin(1);
+    store(&mut client, 1, second, &[b"third"]);
+    send_undo(&mut client, second);
+    send_undo(&mut client, first);
+    client.vote(1).unwrap();
+    client.finish(1).unwrap();
+    assert!(client.load(1).is_err());
+    assert_eq!(files(&server), before);
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn send_undo_of(client: &mut Client, id: &[u8]) {
     });
 }
 
-fn send_undo(client: &mut Client, undone: Tid) {
+pub fn send_undo(client: &mut Client, undone: Tid) {
     send_undo_of(client, STANDARD.encode(undone.0).as_bytes());
 }
 

@@ -61,6 +61,11 @@ impl StagedBlobs {
         self.blobs.insert(oid, blob);
     }
 
+    /// Drops the blob of an object, if it has one.
+    pub fn remove(&mut self, oid: Oid) {
+        self.blobs.remove(&oid);
+    }
+
     /// Has the transaction no blob?
     pub fn is_empty(&self) -> bool {
         self.blobs.is_empty()
