@@ -1,6 +1,8 @@
 //! Transactions of small records, and what must be found of them.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 
 use zeod::storage::file::FileStorage;
 use zeod::storage::{
@@ -76,13 +78,34 @@ pub fn commit(storage: &FileStorage, model: &mut Model, changes: &[(u64, &[u8])]
     };
     model.unknown = written.iter().cloned().collect();
     let _reservation = storage.prepare(&staged)?;
+    finish(storage, tid, staged)?;
+    model.last = tid;
+    model.objects.extend(written);
+    Ok(())
+}
+
+/// Writes one transaction that was voted.
+pub fn finish(storage: &FileStorage, tid: u64, staged: Staged) -> Result<()> {
     let mut batch = [Committing {
         tid: Tid::from_u64(tid),
         staged,
     }];
     storage.append(&mut batch)?;
     storage.publish(&batch);
-    model.last = tid;
-    model.objects.extend(written);
     Ok(())
+}
+
+/// Copies a database that is closed: all files and directories.
+#[allow(dead_code, reason = "not every test that includes this copies one")]
+pub fn copy_tree(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir(&to).unwrap();
+            copy_tree(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
 }
