@@ -97,8 +97,39 @@ impl Latencies {
     }
 }
 
-/// Prints the latencies of one round, or of all, with their ratios.
-pub fn print(title: &str, alone: &Latencies, beside: &Latencies) {
+/// What the rounds gave.
+#[derive(Debug, Default)]
+pub struct Rounds {
+    alone: Latencies,
+    beside: Latencies,
+    p99_ratios: Vec<f64>,
+}
+
+impl Rounds {
+    /// Prints a round and adds it.
+    pub fn add(&mut self, alone: &Latencies, beside: &Latencies) {
+        let number = self.p99_ratios.len() + 1;
+        let ratio = print(&format!("round {number}"), alone, beside);
+        self.p99_ratios.push(ratio);
+        self.alone.add(alone);
+        self.beside.add(beside);
+    }
+
+    /// Prints what all gave together. A stall of the disk in one round is in
+    /// the figures of all, and not in the median.
+    pub fn print(&mut self) {
+        print("all rounds", &self.alone, &self.beside);
+        self.p99_ratios.sort_unstable_by(f64::total_cmp);
+        let median = self.p99_ratios.get(self.p99_ratios.len() / 2);
+        println!(
+            "  median of the rounds' p99 ratios {:.2}",
+            median.copied().unwrap_or_default()
+        );
+    }
+}
+
+/// Prints the latencies with their ratios, and returns that of p99.
+fn print(title: &str, alone: &Latencies, beside: &Latencies) -> f64 {
     let ratio = |percent| beside.at(percent).as_secs_f64() / alone.at(percent).as_secs_f64();
     println!("{title}");
     println!("  alone  {}", alone.figures());
@@ -109,4 +140,5 @@ pub fn print(title: &str, alone: &Latencies, beside: &Latencies) {
         ratio(90),
         ratio(99)
     );
+    ratio(99)
 }

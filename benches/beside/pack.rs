@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::commits::{self, Committer, Latencies, Plan};
+use crate::commits::{Committer, Latencies, Plan, Rounds};
 use crate::database;
 use crate::generator::{Connection, Failure};
 use crate::memory;
@@ -25,23 +25,38 @@ pub fn run(
         .map_err(|error| Failure::Setup(format!("writing the database: {error}")))?;
     let size = fs::metadata(&original)?.len();
     println!("pack: {objects} objects in {}", memory::megabytes(size));
-    let (mut all_alone, mut all_beside) = (Latencies::default(), Latencies::default());
+    let mut rounds = Rounds::default();
     for round in 1..=plan.rounds {
         let place = directory.join(format!("pack-{round}"));
         copy(&original, &place)?;
         let (alone, beside) = one_round(&place, plan)?;
-        commits::print(&format!("round {round}"), &alone, &beside);
-        all_alone.add(&alone);
-        all_beside.add(&beside);
+        rounds.add(&alone, &beside);
         fs::remove_dir_all(place)?;
     }
-    commits::print("all rounds", &all_alone, &all_beside);
+    rounds.print();
+    pack_alone(&original, &directory.join("alone"))?;
     if let Some(python) = python {
         let place = directory.join("python");
         copy(&original, &place)?;
         pack_by_python(python, &place.join("Data.fs"))?;
     }
     Ok(())
+}
+
+/// How long it takes when nothing else is done, as Python's is measured.
+fn pack_alone(original: &Path, place: &Path) -> Result<(), Failure> {
+    copy(original, place)?;
+    let server = server::start(place)?;
+    let mut packer = Connection::open(server.address(), false)?;
+    let begun = Instant::now();
+    packer.call("pack", &pack_arguments())?;
+    println!(
+        "zeod, without commits: {:.1?}, peak {}",
+        begun.elapsed(),
+        memory::megabytes(memory::peak_bytes(server.pid())?)
+    );
+    server.stop()?;
+    Ok(fs::remove_dir_all(place)?)
 }
 
 fn copy(original: &Path, place: &Path) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::commits::{self, Committer, Latencies, Plan};
+use crate::commits::{Committer, Latencies, Plan, Rounds};
 use crate::generator::{Connection, Failure};
 use crate::memory;
 use crate::raw_client::{int, push_request};
@@ -52,15 +52,13 @@ pub fn run(
     println!("uploads: {clients} clients, blobs of {megabytes} MB, {rate} MB/s (0: no limit)");
     let mut committer = Committer::new(server.address(), plan)?;
     let before = memory::resident_bytes(server.pid())?;
-    let (mut all_alone, mut all_beside) = (Latencies::default(), Latencies::default());
-    for round in 1..=plan.rounds {
+    let mut rounds = Rounds::default();
+    for _ in 0..plan.rounds {
         let alone = committer.alone()?;
         let beside = beside(server.address(), uploads, &mut committer, plan)?;
-        commits::print(&format!("round {round}"), &alone, &beside);
-        all_alone.add(&alone);
-        all_beside.add(&beside);
+        rounds.add(&alone, &beside);
     }
-    commits::print("all rounds", &all_alone, &all_beside);
+    rounds.print();
     let peak = memory::peak_bytes(server.pid())?;
     println!(
         "memory {} before, peak {}",
