@@ -41,9 +41,11 @@ struct State {
     /// Commits being written.
     first: usize,
     last_commit: Option<Instant>,
-    /// How long commits have taken of late.
+    /// How long commits have taken of late that met no piece.
     usual: Duration,
     piece_bytes: u64,
+    pieces_begun: u64,
+    is_piece_under_way: bool,
 }
 
 /// A commit is being written as long as this lives.
@@ -51,6 +53,8 @@ struct State {
 pub struct First<'a> {
     precedence: &'a Precedence,
     begun: Instant,
+    /// Pieces begun before it; None where it came into one.
+    pieces_begun: Option<u64>,
 }
 
 impl Default for Precedence {
@@ -61,6 +65,8 @@ impl Default for Precedence {
                 last_commit: None,
                 usual: Duration::ZERO,
                 piece_bytes: FIRST_PIECE_BYTES,
+                pieces_begun: 0,
+                is_piece_under_way: false,
             }),
             clear: Condvar::new(),
             turn: Mutex::new(()),
@@ -71,10 +77,12 @@ impl Default for Precedence {
 impl Precedence {
     /// A commit begins to be written.
     pub fn first(&self) -> First<'_> {
-        self.state.lock().first += 1;
+        let mut state = self.state.lock();
+        state.first += 1;
         First {
             precedence: self,
             begun: Instant::now(),
+            pieces_begun: (!state.is_piece_under_way).then_some(state.pieces_begun),
         }
     }
 
@@ -94,7 +102,9 @@ impl Precedence {
         self.let_commits_pass();
         let begun = Instant::now();
         let result = work();
-        self.state.lock().adapt(bytes, begun.elapsed());
+        let mut state = self.state.lock();
+        state.is_piece_under_way = false;
+        state.adapt(bytes, begun.elapsed());
         result
     }
 
@@ -103,9 +113,11 @@ impl Precedence {
         let deadline = Instant::now() + state.usual * PATIENCE_COMMITS;
         while state.first > 0 {
             if self.clear.wait_until(&mut state, deadline).timed_out() {
-                return;
+                break;
             }
         }
+        state.pieces_begun += 1;
+        state.is_piece_under_way = true;
     }
 }
 
@@ -121,7 +133,7 @@ impl State {
     /// takes its own time: so a piece is to take little more than a commit. What
     /// each sync takes by itself, which is most of it on slow disks, is in both.
     fn adapt(&mut self, bytes: u64, took: Duration) {
-        if self.is_quiet() || bytes < self.piece_bytes {
+        if self.is_quiet() || bytes < self.piece_bytes / 2 {
             return;
         }
         if took > self.usual * 5 / 4 {
@@ -131,15 +143,17 @@ impl State {
         }
     }
 
-    fn commit_took(&mut self, took: Duration) {
+    /// `met_piece`: what others' pieces cost it is not the commit's own time;
+    /// if it counted, larger pieces would make for still larger ones.
+    fn commit_took(&mut self, took: Duration, met_piece: bool) {
         /// One in so many parts of what is taken for usual comes from the last commit.
         const WEIGHT: u32 = 16;
         let took = took.min(MAX_USUAL);
-        self.usual = if self.last_commit.is_none() {
-            took
-        } else {
-            (self.usual * (WEIGHT - 1) + took) / WEIGHT
-        };
+        if self.usual.is_zero() {
+            self.usual = took;
+        } else if !met_piece {
+            self.usual = (self.usual * (WEIGHT - 1) + took) / WEIGHT;
+        }
         self.last_commit = Some(Instant::now());
     }
 }
@@ -148,7 +162,8 @@ impl Drop for First<'_> {
     fn drop(&mut self) {
         let mut state = self.precedence.state.lock();
         state.first -= 1;
-        state.commit_took(self.begun.elapsed());
+        let met_piece = self.pieces_begun != Some(state.pieces_begun);
+        state.commit_took(self.begun.elapsed(), met_piece);
         if state.first == 0 {
             self.precedence.clear.notify_all();
         }
@@ -241,7 +256,7 @@ mod tests {
         }
         // The last piece of a file says nothing.
         let before = state.piece_bytes;
-        state.adapt(before - 1, usual * 9);
+        state.adapt(before / 2 - 1, usual * 9);
         assert_eq!(state.piece_bytes, before);
         for _ in 0..9 {
             state.adapt(MAX_PIECE_BYTES, usual);
@@ -251,14 +266,19 @@ mod tests {
 
     #[test]
     fn a_stall_is_not_taken_for_usual() {
-        let mut state = State {
-            first: 0,
-            last_commit: None,
-            usual: Duration::ZERO,
-            piece_bytes: FIRST_PIECE_BYTES,
-        };
-        state.commit_took(Duration::from_millis(1));
-        state.commit_took(Duration::from_mins(1));
+        let precedence = with_usual(Duration::from_millis(1));
+        let mut state = precedence.state.lock();
+        state.commit_took(Duration::from_mins(1), false);
         assert!(state.usual < Duration::from_millis(3));
+    }
+
+    #[test]
+    fn a_commit_that_met_a_piece_does_not_count() {
+        let usual = Duration::from_mins(1);
+        let precedence = with_usual(usual);
+        precedence.later(1, || drop(precedence.first()));
+        assert_eq!(precedence.state.lock().usual, usual);
+        drop(precedence.first());
+        assert!(precedence.state.lock().usual < usual);
     }
 }

@@ -27,6 +27,7 @@ pub struct BlobUpload {
     file: Arc<dyn DiskFile>,
     length: u64,
     unwritten: u64,
+    last_chunk_bytes: u64,
 }
 
 /// A whole blob that waits for its transaction. Dropped, its file is removed.
@@ -64,13 +65,16 @@ impl BlobUpload {
         let written = self.file.write_at(&[IoSlice::new(chunk)], self.length);
         self.length += bytes;
         self.unwritten += bytes;
+        self.last_chunk_bytes = bytes;
         written.map_err(StorageError::no_space_or_io(bytes, "writing a blob"))
     }
 
     /// Is there so much to write to the device that this is to be done now?
     /// Else the vote would wait for all of it, and other commits' syncs with it.
     pub fn is_write_back_due(&self) -> bool {
-        self.unwritten >= self.pending.directory.precedence.piece_bytes()
+        // With another chunk like the last it would be too much.
+        let bytes = self.unwritten + self.last_chunk_bytes;
+        bytes > self.pending.directory.precedence.piece_bytes()
     }
 
     /// Writes what came to the device. After an error the upload is to be dropped.
@@ -106,6 +110,7 @@ impl BlobDirectory {
             file,
             length: 0,
             unwritten: 0,
+            last_chunk_bytes: 0,
         })
     }
 
