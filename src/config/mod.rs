@@ -34,6 +34,7 @@ mod model;
 mod overrides;
 mod python;
 mod zconfig;
+mod zeod;
 
 use std::path::{Path, PathBuf};
 
@@ -46,6 +47,7 @@ pub use model::{
     ZeoSection,
 };
 pub use overrides::Overrides;
+pub use zeod::{AccessSection, ZeodSection};
 
 /// Looks an environment variable up, as `$(NAME)` and a few defaults need it.
 pub type Environment<'a> = dyn Fn(&str) -> Option<String> + 'a;
@@ -92,6 +94,7 @@ pub fn from_arguments(
         zeo: ZeoSection::new(address, environment),
         storages: overrides::storages_of(files),
         eventlog: None,
+        zeod: ZeodSection::default(),
         warnings: Vec::new(),
     };
     overrides.apply(&mut config);

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Address, Environment, LogLevel, Warning};
+use super::{Address, Environment, LogLevel, Warning, ZeodSection};
 
 /// Everything that a configuration file says, in checked and typed form.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +16,8 @@ pub struct Config {
     /// The `<eventlog>` section. `None`: log to stderr at level info, as the
     /// Python server does.
     pub eventlog: Option<EventLog>,
+    /// The `<zeod>` section: what Python's server does not have.
+    pub zeod: ZeodSection,
     /// What was accepted although it deserves attention, in reading order.
     pub warnings: Vec<Warning>,
 }

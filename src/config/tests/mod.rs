@@ -4,6 +4,7 @@ mod faults;
 mod files;
 mod language;
 mod random;
+mod zeod;
 
 use std::path::{Path, PathBuf};
 

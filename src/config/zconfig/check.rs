@@ -268,8 +268,11 @@ fn hint(kind: &SectionType) -> &'static str {
     match kind.role {
         Role::Ssl => " (it belongs in <zeo>)",
         Role::LogHandler => " (it belongs in <eventlog>)",
+        Role::Access => " (it belongs in <zeod>)",
         Role::Elsewhere if kind.name == "zodb" => " (it belongs in the clients' zope.conf)",
-        Role::Zeo | Role::EventLog | Role::Runner => " (it belongs at the top of the file)",
+        Role::Zeo | Role::Zeod | Role::EventLog | Role::Runner => {
+            " (it belongs at the top of the file)"
+        }
         Role::Storage | Role::File | Role::Elsewhere => "",
     }
 }

@@ -1,8 +1,10 @@
 //! What a configuration may say, as data (source: ZEO schema.xml and
-//! server.xml, ZODB component.xml, ZConfig components/logger/*.xml). A new key
+//! server.xml, ZODB component.xml, ZConfig components/logger/*.xml; `<zeod>` and
+//! `<access>` are our own). A new key
 //! is a line here, and a line in `build` that reads it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::config::{Address, Environment, LogLevel, datatypes, log_format};
 
@@ -30,6 +32,10 @@ pub enum Role {
     Zeo,
     /// `<ssl>`
     Ssl,
+    /// `<zeod>`
+    Zeod,
+    /// `<access STORAGE>`
+    Access,
     /// A storage.
     Storage,
     /// `<eventlog>`
@@ -101,6 +107,8 @@ pub enum DataType {
     Float,
     /// Bytes, with KB, MB, GB.
     ByteSize,
+    /// Seconds, or with s, m, h, d.
+    TimeInterval,
     /// Any text.
     Text,
     /// The text of a log layout, with `\n`.
@@ -122,6 +130,7 @@ pub enum DataType {
 pub enum Value {
     Boolean(bool),
     Count(u64),
+    Duration(Duration),
     Float(f64),
     Text(String),
     Path(PathBuf),
@@ -137,6 +146,7 @@ impl DataType {
             Self::Count => datatypes::count(text).map(Value::Count),
             Self::Float => datatypes::float(text).map(Value::Float),
             Self::ByteSize => datatypes::byte_size(text).map(Value::Count),
+            Self::TimeInterval => datatypes::time_interval(text).map(Value::Duration),
             Self::Text => Ok(Value::Text(text.to_owned())),
             Self::LogFormat => Ok(Value::Text(log_format::unescape(text))),
             Self::Path => Ok(Value::Path(text.into())),
@@ -169,6 +179,9 @@ impl DataType {
             Self::Count => "a whole number, 0 or more",
             Self::Float => "a number",
             Self::ByteSize => "a whole number of bytes, 0 or more, or one followed by KB, MB or GB",
+            Self::TimeInterval => {
+                "a whole number of seconds, 0 or more, or one followed by s, m, h or d"
+            }
             Self::Text => "any text",
             Self::LogFormat => log_format::ALLOWED,
             Self::Path => "a path",
@@ -248,6 +261,13 @@ const fn emptiable(name: &'static str, data_type: DataType) -> Key {
     }
 }
 
+const fn several(name: &'static str, data_type: DataType) -> Key {
+    Key {
+        occurs: Occurs::AnyNumber,
+        ..key(name, data_type)
+    }
+}
+
 const fn text(name: &'static str, data_type: DataType) -> Key {
     Key {
         empty: Empty::Value,
@@ -299,10 +319,11 @@ pub static FILE: SectionType = section(
             "at least one storage, such as <filestorage 1>",
         ),
         child(Role::EventLog, Occurs::AtMostOnce, "<eventlog>"),
+        child(Role::Zeod, Occurs::AtMostOnce, "<zeod>"),
     ],
 );
 
-static SECTION_TYPES: [SectionType; 16] = [
+static SECTION_TYPES: [SectionType; 18] = [
     section(
         "zeo",
         Role::Zeo,
@@ -330,6 +351,13 @@ static SECTION_TYPES: [SectionType; 16] = [
         ],
         &[],
     ),
+    section(
+        "zeod",
+        Role::Zeod,
+        ZEOD_KEYS,
+        &[child(Role::Access, Occurs::AnyNumber, "<access STORAGE>")],
+    ),
+    section("access", Role::Access, ACCESS_KEYS, &[]),
     section(
         "filestorage",
         Role::Storage,
@@ -378,6 +406,26 @@ static SECTION_TYPES: [SectionType; 16] = [
     foreign("environment", Role::Elsewhere),
     foreign("logger", Role::Elsewhere),
     foreign("zodb", Role::Elsewhere),
+];
+
+static ZEOD_KEYS: &[Key] = &[
+    key("status-address", DataType::Address(0)),
+    key("user", DataType::Text),
+    key("max-connections", DataType::Count),
+    key("max-message-size", DataType::ByteSize),
+    key("max-transaction-size", DataType::ByteSize),
+    key("max-unsent", DataType::ByteSize),
+    key("memory-budget", DataType::ByteSize),
+    key("stall-time", DataType::TimeInterval),
+    key("keepalive-time", DataType::TimeInterval),
+    key("shutdown-time", DataType::TimeInterval),
+    key("key-password-file", DataType::ExistingDirpath),
+    key("key-password-command", DataType::Text),
+];
+
+static ACCESS_KEYS: &[Key] = &[
+    several("read-write", DataType::Text),
+    several("read-only", DataType::Text),
 ];
 
 /// A handler's keys: those that all handlers have, and its own.

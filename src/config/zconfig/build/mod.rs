@@ -5,13 +5,14 @@ mod eventlog;
 mod read;
 mod storage;
 mod zeo;
+mod zeod;
 
 use std::path::Path;
 
 use super::Context;
 use super::check::Checked;
 use super::schema::Role;
-use crate::config::{Config, ConfigError, Fault, Overrides};
+use crate::config::{Config, ConfigError, Fault, Overrides, ZeodSection};
 
 /// The configuration that a whole file says. Where `overrides` replaces the
 /// storages, their names in the file are free.
@@ -32,8 +33,15 @@ pub fn config(
         .find(|child| child.kind.role == Role::EventLog)
         .map(|section| eventlog::eventlog(section, context))
         .transpose()?;
+    let names: Vec<&str> = storages.iter().map(|storage| &*storage.name).collect();
+    let mut children = file.children.iter();
+    let zeod = children
+        .find(|child| child.kind.role == Role::Zeod)
+        .map(|section| zeod::zeod(section, zeo.ssl.as_ref(), &names))
+        .transpose()?;
     Ok(Config {
         source: source.to_owned(),
+        zeod: zeod.unwrap_or_else(ZeodSection::default),
         zeo,
         storages,
         eventlog,

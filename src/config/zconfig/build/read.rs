@@ -3,6 +3,7 @@
 //! with every key finds.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::config::zconfig::check::{Checked, CheckedValue};
 use crate::config::zconfig::schema::Value;
@@ -47,6 +48,25 @@ impl Checked {
     pub fn text(&self, key: &str) -> Option<&str> {
         match self.value(key)? {
             Value::Text(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// All values of a key that may occur several times.
+    pub fn texts<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+        let values = self
+            .values
+            .iter()
+            .filter(move |value| value.key.name == key);
+        values.filter_map(|found| match &found.value {
+            Value::Text(value) => Some(value.as_str()),
+            _ => None,
+        })
+    }
+
+    pub fn duration(&self, key: &str) -> Option<Duration> {
+        match self.value(key)? {
+            Value::Duration(value) => Some(*value),
             _ => None,
         }
     }
