@@ -26,6 +26,7 @@
 //!   files are limited.
 
 mod address;
+mod certificate_name;
 pub mod datatypes;
 mod error;
 mod level;
@@ -39,6 +40,7 @@ mod zeod;
 use std::path::{Path, PathBuf};
 
 pub use address::{Address, AddressError};
+pub use certificate_name::{CertificateName, CertificateNameError, FINGERPRINT_BYTES, Subject};
 pub use error::{ConfigError, Fault, Location, Warning};
 pub use level::{LogLevel, LogLevelError};
 pub use model::{

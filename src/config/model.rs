@@ -91,8 +91,7 @@ pub struct SslSection {
     pub certificate: PathBuf,
     /// The private key, PEM. `None`: it stands in the certificate's file.
     pub key: Option<PathBuf>,
-    /// The dotted name of a Python function that returns the key's password;
-    /// there is no Python here to call it.
+    /// The dotted name of a Python function that returns the key's password.
     pub password_function: Option<String>,
     /// Which client certificates are let in.
     pub authenticate: SslAuthentication,

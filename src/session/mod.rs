@@ -9,6 +9,7 @@
 //! that comes into the inbox later. `seen` is the last transaction that the
 //! client was told of; `lastTransaction` and `getInvalidations` answer from there.
 
+mod access;
 mod blob;
 mod deliver;
 mod errors;
@@ -26,6 +27,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use access::{AccessLists, Peer};
 pub use blob::SENT_AHEAD_BYTES;
 pub use deliver::put;
 pub use info::{Databases, ruok};
@@ -68,6 +70,10 @@ impl<E: Into<Exception>> From<E> for Outcome<'_> {
 #[derive(Debug)]
 pub struct Session {
     databases: Arc<Databases>,
+    /// Who may use which of them.
+    access: Arc<AccessLists>,
+    /// Whom the client's certificate names.
+    peer: Option<Peer>,
     /// The client in the log: its label if it gave one, and its address.
     label: String,
     address: String,
@@ -82,6 +88,8 @@ pub struct Session {
 struct Registered {
     database: Arc<Database>,
     read_only: bool,
+    /// Its certificate lets it read and nothing else; it may not pack either.
+    may_only_read: bool,
     /// The last transaction that the client was told of.
     seen: Tid,
     transaction: Option<ClientTransaction>,
@@ -98,12 +106,23 @@ impl Session {
         let address = address.into();
         Self {
             databases,
+            access: Arc::default(),
+            peer: None,
             label: address.clone(),
             address,
             inbox: Arc::default(),
             registered: None,
             buffer: Vec::new(),
         }
+    }
+
+    /// The same with a client that has shown a certificate; `access` says what
+    /// that is good for.
+    #[must_use]
+    pub fn with_peer(mut self, peer: Peer, access: Arc<AccessLists>) -> Self {
+        self.peer = Some(peer);
+        self.access = access;
+        self
     }
 
     /// Where others leave messages for this client.

@@ -9,8 +9,9 @@ use crate::wire::{Exception, MessageId};
 
 impl Registered {
     /// Packs the storage to a time in seconds since 1970. With `wait` the
-    /// answer comes when it is done. It is allowed to clients that may only
-    /// read, as in the reference.
+    /// answer comes when it is done. It is allowed to clients that have
+    /// registered to read, as in the reference, but not to those whom an
+    /// access list lets read only: it removes history.
     pub(super) fn pack(
         &self,
         time: f64,
@@ -18,6 +19,9 @@ impl Registered {
         id: &MessageId<'_>,
         inbox: &Arc<Inbox>,
     ) -> Outcome<'static> {
+        if self.may_only_read {
+            return Outcome::Error(Exception::ReadOnly);
+        }
         let Some(stop) = pack_time(time) else {
             let message = "Invalid pack time".to_owned();
             return Outcome::Error(Exception::FileStorageError { message });

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::access::Access;
 use super::{Outcome, Registered, Session, in_the_log, waiting};
 use crate::transaction::Blocking;
 use crate::types::Tid;
@@ -24,19 +25,39 @@ impl Session {
             tracing::warn!("({label}) asks for storage {asked:?}; there is {known}");
             return Outcome::Error(Exception::ValueError(format!("unknown storage: {storage}")));
         };
+        let peer = self.peer.as_ref();
+        let Some(access) = self.access.access(storage, peer) else {
+            let peer = peer.map(|peer| format!("{peer} ({})", peer.fingerprint_name()));
+            let peer = peer.unwrap_or_default();
+            tracing::warn!(
+                "({label}) may not use storage {storage}: no <access> list of it names the \
+                 certificate {peer}"
+            );
+            return Outcome::Error(Exception::StorageError {
+                message: format!("this client's certificate gives no access to storage {storage}"),
+            });
+        };
+        let may_only_read = access == Access::ReadOnly;
         let storage_is_read_only = database.options.read_only || database.storage.is_read_only();
+        if !read_only && may_only_read {
+            tracing::info!("({label}) may only read storage {storage}, and wants to write it");
+            return Outcome::Error(Exception::ReadOnly);
+        }
         if !read_only && storage_is_read_only {
             return Outcome::Error(Exception::ReadOnly);
         }
         let database = Arc::clone(database);
         let seen = database.register(&self.inbox);
         tracing::info!(
-            "({label}) connected to storage {storage}{}",
-            if read_only { ", read-only" } else { "" }
+            "({label}) connected to storage {storage}{}{}",
+            if read_only { ", read-only" } else { "" },
+            peer.map(|peer| format!(", certificate {peer}"))
+                .unwrap_or_default()
         );
         self.registered = Some(Registered {
             database,
             read_only: read_only || storage_is_read_only,
+            may_only_read,
             seen,
             transaction: None,
             iterators: super::Iterators::default(),

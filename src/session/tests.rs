@@ -1,5 +1,6 @@
 //! Sessions without sockets: what a client would see on its wire, in order.
 
+mod access;
 mod blob_sends;
 mod blobs;
 mod client;

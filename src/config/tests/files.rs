@@ -241,7 +241,7 @@ fn every_key() {
     };
     assert_eq!(file(&config, 0), &storage);
     assert_eq!(config.storages[0].name, "1");
-    assert_eq!(config.warnings.len(), 2);
+    assert_eq!(config.warnings.len(), 1);
 }
 
 #[test]

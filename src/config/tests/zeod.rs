@@ -8,15 +8,16 @@ use crate::config::AccessSection;
 /// What Python's server does not have.
 #[test]
 fn everything_in_zeod() {
-    let config = config_of(
+    let fingerprint = "0f".repeat(32);
+    let config = config_of(&format!(
         "<zeo>\n address 8100\n <ssl>\n certificate c.pem\n authenticate SIGNED\n </ssl>\n</zeo>\n\
          <mappingstorage Main>\n</mappingstorage>\n\
          <zeod>\n status-address localhost:8101\n user zeo:zope\n max-connections 10\n\
          max-message-size 64MB\n max-transaction-size 2GB\n max-unsent 1MB\n memory-budget 512MB\n\
          stall-time 30s\n keepalive-time 0\n shutdown-time 1m\n key-password-command cat secret\n\
-         <access main>\n read-write CN=zope1,O=Example\n read-write sha256:00:ff\n read-only reader\n\
-         </access>\n</zeod>\n",
-    );
+         <access main>\n read-write CN=zope1,O=Example\n read-write sha256:{fingerprint}\n read-only reader\n\
+         </access>\n</zeod>\n"
+    ));
     let zeod = &config.zeod;
     assert_eq!(
         zeod.status_address.as_ref().map(ToString::to_string),
@@ -34,7 +35,10 @@ fn everything_in_zeod() {
     assert_eq!(zeod.key_password_command.as_deref(), Some("cat secret"));
     let access = AccessSection {
         storage: "main".to_owned(),
-        read_write: vec!["CN=zope1,O=Example".to_owned(), "sha256:00:ff".to_owned()],
+        read_write: vec![
+            "CN=zope1,O=Example".to_owned(),
+            format!("sha256:{fingerprint}"),
+        ],
         read_only: vec!["reader".to_owned()],
     };
     assert_eq!(zeod.access, [access]);
@@ -70,6 +74,11 @@ fn zeod_and_access() {
             ssl,
             "<zeod>\n <access>\n </access>\n</zeod>\n",
             "<access STORAGE>",
+        ),
+        (
+            ssl,
+            "<zeod>\n <access 1>\n read-only sha256:00:ff\n </access>\n</zeod>\n",
+            "64 hex digits",
         ),
         (
             "",

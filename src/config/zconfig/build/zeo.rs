@@ -33,7 +33,7 @@ pub fn zeo(section: &Checked, context: &Context<'_>) -> Result<ZeoSection, Confi
     zeo.ssl = section
         .children
         .first()
-        .map(|child| ssl(child, context))
+        .map(|child| ssl(child))
         .transpose()?;
     Ok(zeo)
 }
@@ -47,25 +47,18 @@ fn age(seconds: f64) -> Option<Duration> {
     Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }
 
-fn ssl(section: &Checked, context: &Context<'_>) -> Result<SslSection, ConfigError> {
+fn ssl(section: &Checked) -> Result<SslSection, ConfigError> {
     let authenticate = match section.text("authenticate") {
         Some("-" | "SIGNED") => SslAuthentication::Signed,
         Some(path) => SslAuthentication::Certificates(path.into()),
         None => return Err(contradiction(section, "there is no \"authenticate\"")),
     };
-    let password_function = section.text("password-function").map(str::to_owned);
-    if password_function.is_some() {
-        context.warn(
-            section.location_of("password-function"),
-            "\"password-function\" names a Python function, which cannot be called here".to_owned(),
-        );
-    }
     Ok(SslSection {
         certificate: section
             .path("certificate")
             .ok_or_else(|| contradiction(section, "there is no certificate"))?,
         key: section.path("key"),
-        password_function,
+        password_function: section.text("password-function").map(str::to_owned),
         authenticate,
     })
 }

@@ -1,6 +1,6 @@
 use super::contradiction;
 use crate::config::zconfig::check::Checked;
-use crate::config::{AccessSection, ConfigError, SslSection, ZeodSection};
+use crate::config::{AccessSection, CertificateName, ConfigError, SslSection, ZeodSection};
 
 /// `ssl` and the names of the `storages`: what some keys are about.
 pub fn zeod(
@@ -103,6 +103,11 @@ fn check_access(
                     storages.join(", ")
                 ),
             ));
+        }
+        for text in access.read_write.iter().chain(&access.read_only) {
+            if let Err(error) = CertificateName::parse(text) {
+                return Err(contradiction(place, error.to_string()));
+            }
         }
     }
     Ok(())
