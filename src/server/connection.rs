@@ -96,6 +96,13 @@ where
         return Err(End::Closed);
     }
     stream.read_exact(&mut header[1..]).await?;
+    if wire::is_tls(header) {
+        return Err(End::CutOff(
+            "a TLS client, but this address is not encrypted: give <zeo> an <ssl> section, or \
+             take it from the client"
+                .to_owned(),
+        ));
+    }
     let length = usize::try_from(u32::from_be_bytes(header)).unwrap_or(usize::MAX);
     if length > MAX_HELLO_BYTES {
         return Err(End::CutOff(format!(
@@ -155,7 +162,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 // Nothing stays locked for one who is waited for.
                 self.session.disconnect();
                 // What was answered before is still the client's.
-                let rest = poll_fn(|context| self.poll_write(context));
+                let rest = async {
+                    poll_fn(|context| self.poll_write(context)).await?;
+                    self.stream.shutdown().await.map_err(End::from)
+                };
                 let _ = tokio::time::timeout(LINGER_TIME, rest).await;
                 return End::CutOff(why);
             }
@@ -292,6 +302,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Poll::Ready(Ok(())) => {
                 self.filled += room.filled().len();
                 Poll::Ready(Ok(()))
+            }
+            // TLS would have it that the end is announced, which Python does not do.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Poll::Ready(Err(End::Closed))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
             Poll::Pending => Poll::Pending,

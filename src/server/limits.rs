@@ -22,8 +22,12 @@ pub const MAX_BEHIND_BYTES: usize = 16 << 20;
 pub const LINGER_TIME: Duration = Duration::from_secs(2);
 /// A client that reads nothing for this long, while answers wait, is cut off.
 pub const STALLED_TIME: Duration = Duration::from_mins(2);
-/// A client has to name its protocol within this time.
+/// A client has to name its protocol within this time; before that, it has as
+/// much for its TLS handshake.
 pub const HELLO_TIME: Duration = Duration::from_secs(30);
+/// The password of the server's key has to be told within this time; somebody
+/// may have to type it.
+pub const PASSWORD_TIME: Duration = Duration::from_mins(1);
 /// What a connection reads at once; the size of its buffer between messages.
 pub const READ_BYTES: usize = 64 << 10;
 /// Connections at the same time.

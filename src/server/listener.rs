@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 use super::limits::MAX_CONNECTIONS;
+use super::tls::Tls;
 use super::{ServerError, connection, unfinished};
 use crate::config::Address;
 use crate::session::{Databases, Session};
@@ -175,6 +177,7 @@ pub fn serve(
     accepted: Accepted,
     databases: &Arc<Databases>,
     format: Format,
+    tls: Option<&Arc<Tls>>,
     connections: &mut JoinSet<()>,
 ) {
     let address = match &accepted {
@@ -186,6 +189,7 @@ pub fn serve(
         return;
     }
     let databases = Arc::clone(databases);
+    let tls = tls.map(Arc::clone);
     connections.spawn(async move {
         let session = Session::new(Arc::clone(&databases), address);
         match accepted {
@@ -193,11 +197,34 @@ pub fn serve(
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!("({}) {error}", session.label());
                 }
-                connection::serve(stream, session, &databases, format).await;
+                enter(stream, session, &databases, format, tls).await;
             }
-            Accepted::Unix(stream, _) => {
-                connection::serve(stream, session, &databases, format).await;
-            }
+            Accepted::Unix(stream, _) => enter(stream, session, &databases, format, tls).await,
         }
     });
+}
+
+async fn enter<S>(
+    stream: S,
+    session: Session,
+    databases: &Databases,
+    format: Format,
+    tls: Option<Arc<Tls>>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Some(tls) = tls else {
+        return connection::serve(stream, session, databases, format).await;
+    };
+    // Apart, so that connections without TLS need no memory for it.
+    let encrypted = Box::pin(async {
+        match tls.accept(stream).await {
+            Ok((stream, peer)) => {
+                let session = session.with_peer(peer, Arc::clone(tls.access()));
+                connection::serve(stream, session, databases, format).await;
+            }
+            Err(why) => tracing::warn!("({}) refused: {why}", session.label()),
+        }
+    });
+    encrypted.await;
 }

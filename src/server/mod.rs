@@ -8,6 +8,7 @@ mod logging;
 mod open;
 mod pidfile;
 mod signals;
+mod tls;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +25,8 @@ use listener::Listeners;
 pub use logging::LoggingError;
 use pidfile::PidFile;
 use signals::{Signals, Wanted};
+use tls::Tls;
+pub use tls::TlsError;
 
 /// Why the server did not start, or did not stop cleanly.
 #[derive(Debug, Error)]
@@ -47,15 +50,9 @@ pub enum ServerError {
         /// What is not served.
         what: String,
     },
-    /// The configuration asks for encryption, which is not there yet. Serving
-    /// without it would put on the network what was meant to be secret.
-    #[error(
-        "{source_file}: <ssl> is not served by this version of zeod; the server does not start without it"
-    )]
-    NoTls {
-        /// The configuration file.
-        source_file: String,
-    },
+    /// Connections cannot be encrypted as the configuration asks.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {problem}")]
     Listen {
@@ -99,10 +96,7 @@ pub fn run(config: &Config, address_file: Option<&Path>) -> Result<Stopped, Serv
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    if config.zeo.ssl.is_some() {
-        let source_file = config.source.display().to_string();
-        return Err(ServerError::NoTls { source_file });
-    }
+    let tls = Tls::of(config)?;
     if let Some(address) = &config.zeo.monitor_address {
         tracing::warn!("monitor-address {address} is not served by this version of zeod");
     }
@@ -112,7 +106,7 @@ pub fn run(config: &Config, address_file: Option<&Path>) -> Result<Stopped, Serv
         .enable_all()
         .build()
         .map_err(ServerError::io("starting the runtime"))?;
-    let stopped = runtime.block_on(serve(config, address_file, &logging));
+    let stopped = runtime.block_on(serve(config, address_file, &logging, tls));
     runtime.shutdown_timeout(SHUTDOWN_TIME);
     stopped
 }
@@ -121,6 +115,7 @@ async fn serve(
     config: &Config,
     address_file: Option<&Path>,
     logging: &logging::Logging,
+    tls: Option<Arc<Tls>>,
 ) -> Result<Stopped, ServerError> {
     // First of all, so that a signal during a long start is not lost.
     let mut signals = Signals::new().map_err(ServerError::io("catching signals"))?;
@@ -146,7 +141,7 @@ async fn serve(
         tokio::select! {
             accepted = listeners.accept() => {
                 while connections.try_join_next().is_some() {}
-                listener::serve(accepted, &databases, format, &mut connections);
+                listener::serve(accepted, &databases, format, tls.as_ref(), &mut connections);
             }
             wanted = signals.next() => match wanted {
                 Wanted::Stop => break Stopped::Asked,

@@ -1,3 +1,5 @@
+use super::frame::FRAME_HEADER_BYTES;
+
 /// How messages are written on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
@@ -56,6 +58,13 @@ impl ClientHello {
     }
 }
 
+/// Are these the first bytes of a client that begins a TLS handshake? As a
+/// frame's length they would be too much for a greeting.
+pub fn is_tls(start: [u8; FRAME_HEADER_BYTES]) -> bool {
+    const HANDSHAKE_RECORD: [u8; 2] = [0x16, 3];
+    start.starts_with(&HANDSHAKE_RECORD)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +78,12 @@ mod tests {
             );
         }
         assert_eq!(ClientHello::parse(b"ruok"), Ok(ClientHello::Ruok));
+    }
+
+    #[test]
+    fn tells_tls_from_a_length() {
+        assert!(is_tls([0x16, 3, 1, 2]) && is_tls([0x16, 3, 3, 0]));
+        assert!(!is_tls([0, 0, 0, 2]) && !is_tls([0x16, 2, 3, 3]));
     }
 
     #[test]

@@ -29,7 +29,7 @@ mod value;
 pub use encoder::EncodeError;
 pub use exception::Exception;
 pub use frame::{FRAME_HEADER_BYTES, FrameError, FrameStep, next_frame, put_frame};
-pub use handshake::{ClientHello, Format, HandshakeError};
+pub use handshake::{ClientHello, Format, HandshakeError, is_tls};
 pub use pickle::{
     PickleError, PickleFault, read_dict_lenient, read_prefix, read_value, write_value,
 };

@@ -107,7 +107,7 @@ class Server:
             self.process = subprocess.Popen(
                 [os.environ['ZEOD_BINARY'], '-C', conf, '--address-file', address_file],
                 stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr,
-                preexec_fn=process.die_with_parent)
+                env=_environment(), preexec_fn=process.die_with_parent)
         try:
             self.address = self._wait_for_address(address_file, start_limit_s)
         except Exception:
@@ -163,6 +163,12 @@ class Server:
     def said(self, lines=40):
         with open(os.path.join(self.dir, 'stderr'), errors='replace') as f:
             return ''.join(f.readlines()[-lines:]).rstrip()
+
+
+def _environment():
+    """The server's python3, which calls functions of ZEO's tests, is the one that runs them."""
+    path = os.path.dirname(sys.executable) + os.pathsep + os.environ.get('PATH', os.defpath)
+    return {**os.environ, 'PATH': path}
 
 
 def _parse_address(text):
