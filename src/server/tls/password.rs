@@ -189,3 +189,51 @@ fn shown(said: &[u8]) -> String {
     let last: String = last.chars().filter(|c| !c.is_control()).collect();
     last.chars().take(SHOWN_BYTES).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(text: &str) -> Result<String, String> {
+        let password = Password::Command(text.to_owned()).get()?;
+        Ok(String::from_utf8(password.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn a_command_tells_in_its_first_line() {
+        assert_eq!(
+            command("echo ' sé cret'; echo more"),
+            Ok(" sé cret".to_owned())
+        );
+        assert_eq!(command("printf no-newline"), Ok("no-newline".to_owned()));
+        // No password is cut off in silence.
+        assert!(command("head -c 1000000 /dev/zero | tr '\\0' a").is_err());
+    }
+
+    #[test]
+    fn a_command_that_fails_is_shown_with_what_it_said() {
+        let error = command("echo one >&2; echo two >&2; exit 3").unwrap_err();
+        assert!(error.contains("exit status: 3: two"), "{error}");
+    }
+
+    #[test]
+    fn a_command_that_hangs_is_killed_with_what_it_started() {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", "sleep 1000 & sleep 1000"]);
+        let started = Instant::now();
+        let error = output(shell, Duration::from_millis(200)).unwrap_err();
+        assert!(matches!(error, Failed::Late(_)), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(100));
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let error = Password::File("/nowhere/password".into())
+            .get()
+            .unwrap_err();
+        assert!(
+            error.contains("key-password-file /nowhere/password: No such"),
+            "{error}"
+        );
+    }
+}

@@ -83,6 +83,11 @@ pub fn certificate_words(error: &CertificateError) -> String {
         CertificateError::UnknownIssuer => {
             "neither it nor who signed it is among those of \"authenticate\"".to_owned()
         }
+        CertificateError::BadSignature => {
+            "its signature is wrong; is the certificate of that name in \"authenticate\" another \
+             one, perhaps a former one?"
+                .to_owned()
+        }
         CertificateError::Revoked => "it has been revoked".to_owned(),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "its extended key usage is not that of a client (clientAuth)".to_owned()
