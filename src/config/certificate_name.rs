@@ -1,6 +1,6 @@
 //! How access lists name certificates.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use thiserror::Error;
 
@@ -261,7 +261,8 @@ fn escaped(value: &str) -> String {
             _ if character.is_control() => {
                 let mut bytes = [0; 4];
                 for byte in character.encode_utf8(&mut bytes).bytes() {
-                    out.push_str(&format!("\\{byte:02X}"));
+                    // Writing to a String does not fail.
+                    let _ = write!(out, "\\{byte:02X}");
                 }
             }
             _ => out.push(character),

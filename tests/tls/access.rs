@@ -21,7 +21,7 @@ fn certificates_decide_who_may_do_what() {
     let mut client = site.connect(&Manner::with(&reader)).unwrap();
     let error = |reply: Reply| match reply {
         Reply::Error(class) => class,
-        other => panic!("{other:?}"),
+        Reply::Value(value) => panic!("{value:?}"),
     };
     let refused = error(client.register("1", false).unwrap());
     assert!(refused.contains("ReadOnlyError"), "{refused}");

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -9,12 +11,12 @@ use tempfile::TempDir;
 use crate::authority::Identity;
 use crate::client::{Manner, TlsClient};
 use crate::raw_client::{PATIENCE, Reply};
-use crate::server_process::{ServerProcess, Zeod};
+use crate::server_process::ServerProcess;
 
 pub struct Site {
     pub process: ServerProcess,
     server: Identity,
-    directory: TempDir,
+    _directory: TempDir,
 }
 
 impl Site {
@@ -23,11 +25,17 @@ impl Site {
     pub fn start(authenticate: &str, zeod: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("clients.pem"), authenticate).unwrap();
-        Self::start_in(directory, "clients.pem", zeod)
+        Self::start_in(directory, "clients.pem", zeod, &[])
     }
 
-    /// `authenticate` is what the configuration says.
-    pub fn start_in(directory: TempDir, authenticate: &str, zeod: &str) -> Self {
+    /// `authenticate` is what the configuration says; `environment` is added
+    /// to the server's.
+    pub fn start_in(
+        directory: TempDir,
+        authenticate: &str,
+        zeod: &str,
+        environment: &[(&str, &Path)],
+    ) -> Self {
         let server = Identity::own("server");
         let path = directory.path();
         // The key in the certificate's file, as many have it.
@@ -39,20 +47,23 @@ impl Site {
              <mappingstorage 1>\n</mappingstorage>\n<zeod>\n{zeod}</zeod>\n"
         );
         std::fs::write(path.join("zeo.conf"), config).unwrap();
-        let process = Zeod::start_in(path, &["-C", "zeo.conf"]).unwrap();
+        let address_file = path.join("address");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_zeod"));
+        command
+            .args(["-C", "zeo.conf", "--address-file"])
+            .arg(&address_file)
+            .envs(environment.iter().copied())
+            .current_dir(path);
+        let process = ServerProcess::start(command, &address_file, &path.join("stderr.log"));
         Self {
-            process,
+            process: process.unwrap(),
             server,
-            directory,
+            _directory: directory,
         }
     }
 
     pub fn address(&self) -> SocketAddr {
         self.process.address()
-    }
-
-    pub fn path(&self) -> &std::path::Path {
-        self.directory.path()
     }
 
     pub fn connect(&self, manner: &Manner<'_>) -> io::Result<TlsClient> {

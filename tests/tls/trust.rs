@@ -86,10 +86,23 @@ fn a_directory_of_certificates_is_taken_whatever_else_lies_in_it() {
     std::fs::write(clients.join("noise"), [0xff; 1000]).unwrap();
     let damaged = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     std::fs::write(clients.join("damaged.pem"), damaged).unwrap();
-    let site = Site::start_in(directory, "clients", "");
+    let site = Site::start_in(directory, "clients", "", &[]);
     site.assert_lets_in(&first);
     site.assert_lets_in(&second);
     site.assert_refuses(&Manner::with(&other), "neither it nor who signed it");
+}
+
+#[test]
+fn those_that_an_authority_of_the_system_signed_are_let_in() {
+    let authority = Identity::authority("authority");
+    let zope = authority.sign(params("zope1"));
+    let directory = tempfile::tempdir().unwrap();
+    let bundle = directory.path().join("system.pem");
+    std::fs::write(&bundle, authority.pem()).unwrap();
+    let site = Site::start_in(directory, "SIGNED", "", &[("SSL_CERT_FILE", &bundle)]);
+    site.assert_lets_in(&zope);
+    let own = Identity::own("own");
+    site.assert_refuses(&Manner::with(&own), "neither it nor who signed it");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What stands in a certificate.
 
+use std::fmt::Write as _;
+
 use der::asn1::{BmpString, Ia5StringRef, PrintableStringRef, TeletexStringRef, Utf8StringRef};
 use der::{Decode, Encode, Tag, Tagged};
 use rustls::CertificateError;
@@ -40,6 +42,9 @@ pub fn public_key(
     Ok(key.to_der()?.into())
 }
 
+/// An issuer's name and its number for a certificate, in DER.
+pub type Issued = (Vec<u8>, Vec<u8>);
+
 /// A certificate that is let in because it is known, whoever signed it.
 #[derive(Debug)]
 pub struct Known {
@@ -51,7 +56,7 @@ pub struct Known {
     /// still makes them, and webpki does not read them.
     pub is_version_1: bool,
     /// Who signed it, and under which number: so revocation lists name it.
-    pub issued: (Vec<u8>, Vec<u8>),
+    pub issued: Issued,
 }
 
 impl Known {
@@ -137,6 +142,9 @@ fn text(value: &AttributeValue) -> Option<String> {
 
 /// A value that is no text, so that it equals no text.
 fn hex(bytes: &[u8]) -> String {
-    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("#{digits}")
+    bytes.iter().fold("#".to_owned(), |mut hex, byte| {
+        // Writing to a String does not fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }

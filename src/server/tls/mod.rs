@@ -160,7 +160,7 @@ fn server_config(section: &SslSection, password: &Password) -> Result<ServerConf
         let problem = format!("the key does not belong to the certificate in {certificate}");
         return Err(TlsError::file(key_path, problem));
     }
-    let verifier = Verifier::new(files::trust(&section.authenticate)?, &provider)?;
+    let verifier = Verifier::new(&files::trust(&section.authenticate)?, &provider)?;
     let certified = SingleCertAndKey::from(CertifiedKey::new(chain, key));
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

@@ -1,7 +1,8 @@
 //! Which client certificates are good.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
 use der::{Decode, Encode};
@@ -17,6 +18,7 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
     SignatureScheme,
 };
+use x509_cert::certificate::Rfc5280;
 use x509_cert::crl::CertificateList;
 
 use super::files::Trust;
@@ -50,60 +52,84 @@ pub struct Verifier {
 
 impl Verifier {
     /// Lets in whom `trust` names.
-    pub fn new(trust: Trust, provider: &Arc<CryptoProvider>) -> Result<Self, TlsError> {
-        let damaged = |error: &dyn std::fmt::Display| {
-            let problem = format!("a certificate or revocation list in it is damaged: {error}");
-            TlsError::file(&trust.source, problem)
-        };
-        let mut roots = RootCertStore::empty();
+    pub fn new(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Self, TlsError> {
         let mut listed = HashMap::new();
-        let mut last_error = None;
-        for certificate in &trust.certificates {
-            if trust.are_listed {
-                let known = Known::of(certificate).map_err(|error| damaged(&error))?;
-                if let Err(error) = known.is_valid_at(UnixTime::now()) {
-                    let subject = identity::subject(certificate).unwrap_or_default();
-                    let why = refusal::certificate_words(&error);
-                    tracing::warn!("{}: the certificate {subject}: {why}", trust.source);
-                    // webpki does not look at the dates of those that sign.
-                    listed.insert(certificate.clone(), known);
-                    continue;
-                }
-                listed.insert(certificate.clone(), known);
-            }
-            last_error = roots.add(certificate.clone()).err().or(last_error);
+        let mut signers = trust.certificates.clone();
+        if trust.are_listed {
+            listed = known(trust)?;
+            // webpki does not look at the dates of those that sign.
+            let now = UnixTime::now();
+            signers.retain(|signer| {
+                let known = listed.get(signer);
+                known.is_none_or(|known| known.is_valid_at(now).is_ok())
+            });
         }
-        if let (true, Some(error)) = (roots.is_empty() && listed.is_empty(), last_error) {
-            return Err(damaged(&error));
-        }
-        for list in &trust.revoked {
-            let list = CertificateList::<x509_cert::certificate::Rfc5280>::from_der(list)
-                .map_err(|error| damaged(&error))?;
-            let issuer = list
-                .tbs_cert_list
-                .issuer
-                .to_der()
-                .map_err(|error| damaged(&error))?;
-            for revoked in list.tbs_cert_list.revoked_certificates.iter().flatten() {
-                let issued = (issuer.clone(), revoked.serial_number.as_bytes().to_vec());
-                listed.retain(|_, known| known.issued != issued);
-            }
-        }
+        let mut roots = RootCertStore::empty();
+        // What cannot sign may still be listed.
+        let (_, refused) = roots.add_parsable_certificates(signers);
+        tracing::debug!(
+            "{}: {refused} certificates cannot sign others",
+            trust.source
+        );
         let signed = if roots.is_empty() {
             None
         } else {
-            let builder =
-                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-                    .with_crls(trust.revoked.iter().cloned());
-            let builder = builder.only_check_end_entity_revocation();
-            Some(builder.build().map_err(|error| damaged(&error))?)
+            let roots = Arc::new(roots);
+            let signed = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider))
+                .with_crls(trust.revoked.iter().cloned())
+                .only_check_end_entity_revocation()
+                .build();
+            Some(signed.map_err(|error| damaged(trust, &error))?)
         };
+        let taken_back = taken_back(trust)?;
+        listed.retain(|_, known| !taken_back.contains(&known.issued));
         Ok(Self {
             listed,
             signed,
             algorithms: provider.signature_verification_algorithms,
         })
     }
+}
+
+/// What has to be known of certificates that are let in as they are.
+fn known(trust: &Trust) -> Result<HashMap<CertificateDer<'static>, Known>, TlsError> {
+    let now = UnixTime::now();
+    let mut listed = HashMap::new();
+    for certificate in &trust.certificates {
+        let known = Known::of(certificate).map_err(|error| damaged(trust, &error))?;
+        if let Err(error) = known.is_valid_at(now) {
+            let subject = identity::subject(certificate).unwrap_or_default();
+            let why = refusal::certificate_words(&error);
+            tracing::warn!("{}: the certificate {subject}: {why}", trust.source);
+        }
+        listed.insert(certificate.clone(), known);
+    }
+    Ok(listed)
+}
+
+/// The issuers and numbers that the revocation lists name.
+fn taken_back(trust: &Trust) -> Result<HashSet<(Vec<u8>, Vec<u8>)>, TlsError> {
+    let mut taken_back = HashSet::new();
+    for list in &trust.revoked {
+        let list = CertificateList::<Rfc5280>::from_der(list)
+            .map_err(|error| damaged(trust, &error))?
+            .tbs_cert_list;
+        let issuer = list
+            .issuer
+            .to_der()
+            .map_err(|error| damaged(trust, &error))?;
+        let revoked = list.revoked_certificates.iter().flatten();
+        taken_back.extend(revoked.map(|revoked| {
+            let number = revoked.serial_number.as_bytes();
+            (issuer.clone(), number.to_vec())
+        }));
+    }
+    Ok(taken_back)
+}
+
+fn damaged(trust: &Trust, error: &dyn fmt::Display) -> TlsError {
+    let problem = format!("a certificate or revocation list in it is damaged: {error}");
+    TlsError::file(&trust.source, problem)
 }
 
 impl ClientCertVerifier for Verifier {

@@ -30,11 +30,7 @@ pub fn zeo(section: &Checked, context: &Context<'_>) -> Result<ZeoSection, Confi
     zeo.client_conflict_resolution = section.boolean("client-conflict-resolution");
     zeo.msgpack = section.boolean("msgpack").or(zeo.msgpack);
     zeo.monitor_address = section.address("monitor-address");
-    zeo.ssl = section
-        .children
-        .first()
-        .map(|child| ssl(child))
-        .transpose()?;
+    zeo.ssl = section.children.first().map(ssl).transpose()?;
     Ok(zeo)
 }
 
