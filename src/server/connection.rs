@@ -34,6 +34,11 @@ enum End {
 
 impl From<io::Error> for End {
     fn from(error: io::Error) -> Self {
+        // TLS would have its end announced, which Python does not do. The
+        // frames' lengths tell whether anything is missing.
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return Self::Closed;
+        }
         Self::Io(error)
     }
 }
@@ -302,10 +307,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Poll::Ready(Ok(())) => {
                 self.filled += room.filled().len();
                 Poll::Ready(Ok(()))
-            }
-            // TLS would have it that the end is announced, which Python does not do.
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Poll::Ready(Err(End::Closed))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
             Poll::Pending => Poll::Pending,

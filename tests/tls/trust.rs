@@ -27,6 +27,7 @@ fn a_listed_client_is_served_by_both_versions_of_tls_and_named_in_the_log() {
         ));
     }
     site.await_log("connected to storage 1, certificate CN=zope1,O=Example");
+    site.await_log("disconnected\n");
     assert!(site.process.stop().unwrap().success());
 }
 
@@ -59,6 +60,20 @@ fn those_that_a_listed_authority_signed_are_let_in_unless_it_took_that_back() {
 }
 
 /// webpki would not find this out for a certificate that is listed.
+/// Unlike with OpenSSL; the line in the log has to say so.
+#[test]
+fn an_authority_below_a_listed_one_is_not_let_in() {
+    let authority = Identity::authority("authority");
+    let mut below = params("below");
+    below.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let below = authority.sign(below);
+    let site = Site::start(&authority.pem(), "");
+    site.assert_refuses(
+        &Manner::with(&below),
+        "it is the certificate of an authority",
+    );
+}
+
 #[test]
 fn a_listed_certificate_that_was_taken_back_is_refused() {
     let authority = Identity::authority("authority");

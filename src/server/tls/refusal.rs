@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rustls::pki_types::UnixTime;
-use rustls::{CertificateError, Error, InvalidMessage};
+use rustls::{CertificateError, Error, InvalidMessage, PeerIncompatible};
 use thiserror::Error;
 
 /// Why a client is not let in.
@@ -41,6 +41,11 @@ pub enum Refusal {
     /// It does not accept our certificate, or anything else of ours.
     #[error("it ended the TLS handshake: {0:?}; does it trust the certificate of this server?")]
     Alert(rustls::AlertDescription),
+    /// It is too old, or wants what is not safe.
+    #[error(
+        "it has no version of TLS or no cipher in common with us, who speak 1.2 and 1.3 ({0:?})"
+    )]
+    Incompatible(PeerIncompatible),
     /// Anything else.
     #[error("TLS: {0}")]
     Other(Error),
@@ -64,6 +69,7 @@ impl Refusal {
             },
             Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => Self::NotTls,
             Some(Error::AlertReceived(alert)) => Self::Alert(*alert),
+            Some(Error::PeerIncompatible(why)) => Self::Incompatible(why.clone()),
             Some(other) => Self::Other(other.clone()),
             None if error.kind() == io::ErrorKind::UnexpectedEof => Self::Gone,
             None => Self::Io(error),
@@ -86,6 +92,12 @@ pub fn certificate_words(error: &CertificateError) -> String {
         CertificateError::BadSignature => {
             "its signature is wrong; is the certificate of that name in \"authenticate\" another \
              one, perhaps a former one?"
+                .to_owned()
+        }
+        // webpki's own errors come in this wrapping.
+        CertificateError::Other(error) if error.to_string().contains("CaUsedAsEndEntity") => {
+            "it is the certificate of an authority (CA:TRUE); list it by itself, or make one with \
+             CA:FALSE"
                 .to_owned()
         }
         CertificateError::Revoked => "it has been revoked".to_owned(),

@@ -22,7 +22,7 @@ use x509_cert::certificate::Rfc5280;
 use x509_cert::crl::CertificateList;
 
 use super::files::Trust;
-use super::identity::{self, Known};
+use super::identity::{self, Issued, Known};
 use super::{TlsError, refusal};
 
 tokio::task_local! {
@@ -67,10 +67,10 @@ impl Verifier {
         let mut roots = RootCertStore::empty();
         // What cannot sign may still be listed.
         let (_, refused) = roots.add_parsable_certificates(signers);
-        tracing::debug!(
-            "{}: {refused} certificates cannot sign others",
-            trust.source
-        );
+        if refused > 0 {
+            let source = &trust.source;
+            tracing::debug!("{source}: {refused} certificates cannot sign others");
+        }
         let signed = if roots.is_empty() {
             None
         } else {
@@ -108,7 +108,7 @@ fn known(trust: &Trust) -> Result<HashMap<CertificateDer<'static>, Known>, TlsEr
 }
 
 /// The issuers and numbers that the revocation lists name.
-fn taken_back(trust: &Trust) -> Result<HashSet<(Vec<u8>, Vec<u8>)>, TlsError> {
+fn taken_back(trust: &Trust) -> Result<HashSet<Issued>, TlsError> {
     let mut taken_back = HashSet::new();
     for list in &trust.revoked {
         let list = CertificateList::<Rfc5280>::from_der(list)
