@@ -70,10 +70,10 @@ impl CertificateName {
         if subject.contains('=') {
             return Subject::parse(subject).map(Self::Subject).map_err(failed);
         }
-        if text.is_empty() {
+        if subject.is_empty() {
             return Err(failed("it is empty"));
         }
-        Ok(Self::CommonName(text.to_owned()))
+        Ok(Self::CommonName(subject.to_owned()))
     }
 }
 
@@ -343,6 +343,7 @@ mod tests {
     fn what_names_nothing_is_refused_with_the_reason() {
         for (text, why) in [
             ("", "it is empty"),
+            ("subject=", "it is empty"),
             ("sha256:00", "64 hex digits"),
             ("sha256:é", "64 hex digits"),
             ("CN=", "no value"),

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-use crate::config::{AccessSection, CertificateName, CertificateNameError, Subject};
+use crate::config::{
+    AccessSection, CertificateName, CertificateNameError, FINGERPRINT_BYTES, Subject,
+};
 
 /// A client that has shown a certificate, and the key that belongs to it.
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// The SHA-256 of the certificate.
-    pub fingerprint: [u8; 32],
+    pub fingerprint: [u8; FINGERPRINT_BYTES],
     /// Whom the certificate is for.
     pub subject: Subject,
 }

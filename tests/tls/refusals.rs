@@ -24,8 +24,8 @@ fn bad_certificates_are_refused_with_the_reason_and_others_go_on() {
     let site = Site::start(&(zope.pem() + &past.pem() + &future.pem()), "");
     let mut served = site.assert_lets_in(&zope);
     let stranger = Identity::own("stranger");
-    // The same name, but not the same.
     let namesake = Identity::own("zope1");
+    let guest = zope.sign(params("guest"));
     for versions in EACH_VERSION {
         for (identity, why) in [
             (None, "refused: it shows no certificate"),
@@ -35,7 +35,12 @@ fn bad_certificates_are_refused_with_the_reason_and_others_go_on() {
             ),
             (
                 Some(&namesake),
-                "refused: its certificate CN=zope1,O=Example: its signature is wrong",
+                "refused: its certificate CN=zope1,O=Example: neither it nor who signed it",
+            ),
+            // Who is let in lets nobody else in.
+            (
+                Some(&guest),
+                "refused: its certificate CN=guest,O=Example: neither it nor who signed it",
             ),
             (
                 Some(&past),

@@ -57,9 +57,26 @@ fn those_that_a_listed_authority_signed_are_let_in_unless_it_took_that_back() {
         &Manner::with(&former),
         "certificate CN=former,O=Example: it has been revoked",
     );
+    let namesake = Identity::authority("authority").sign(params("zope1"));
+    site.assert_refuses(
+        &Manner::with(&namesake),
+        "certificate CN=zope1,O=Example: its signature is wrong",
+    );
 }
 
 /// webpki would not find this out for a certificate that is listed.
+#[test]
+fn an_authority_whose_key_is_for_other_things_signs_for_nobody() {
+    let mut other = params("other");
+    other.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    other.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
+    let other = Identity::own_with(other);
+    let site = Site::start(&other.pem(), "");
+    site.assert_lets_in(&other);
+    let signed = other.sign(params("zope1"));
+    site.assert_refuses(&Manner::with(&signed), "neither it nor who signed it");
+}
+
 /// Unlike with OpenSSL; the line in the log has to say so.
 #[test]
 fn an_authority_below_a_listed_one_is_not_let_in() {

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use x509_cert::Certificate;
 use x509_cert::attr::AttributeValue;
 use x509_cert::certificate::Version;
-use x509_cert::ext::pkix::ExtendedKeyUsage;
+use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
 use x509_cert::name::Name;
 
 use crate::config::Subject;
@@ -52,6 +52,8 @@ pub struct Known {
     not_after: UnixTime,
     /// Says that it is for other things than to be a client.
     is_for_others: bool,
+    /// May sign others. webpki would let every certificate that it is given do so.
+    pub can_sign: bool,
     /// X.509 version 1, from before there were extensions. `openssl x509 -req`
     /// still makes them, and webpki does not read them.
     pub is_version_1: bool,
@@ -71,12 +73,17 @@ impl Known {
             };
             !purposes.iter().any(is_for_clients)
         });
+        let constraints = content.get_extension::<BasicConstraints>()?;
+        let usage = content.get_extension::<KeyUsage>()?;
+        let is_authority = constraints.is_some_and(|(_, constraints)| constraints.ca);
+        let can_sign = is_authority && usage.is_none_or(|(_, usage)| usage.key_cert_sign());
         let time =
             |time: x509_cert::time::Time| UnixTime::since_unix_epoch(time.to_unix_duration());
         Ok(Self {
             not_before: time(content.validity().not_before),
             not_after: time(content.validity().not_after),
             is_for_others,
+            can_sign,
             is_version_1: content.version() == Version::V1,
             issued: (
                 content.issuer().to_der()?,
@@ -140,7 +147,7 @@ fn text(value: &AttributeValue) -> Option<String> {
     }
 }
 
-/// A value that is no text, so that it equals no text.
+/// A value that is no text.
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold("#".to_owned(), |mut hex, byte| {
         // Writing to a String does not fail.

@@ -57,19 +57,18 @@ impl Verifier {
         let mut signers = trust.certificates.clone();
         if trust.are_listed {
             listed = known(trust)?;
-            // webpki does not look at the dates of those that sign.
+            // webpki does not look whether those that sign may, nor at their dates.
             let now = UnixTime::now();
             signers.retain(|signer| {
                 let known = listed.get(signer);
-                known.is_none_or(|known| known.is_valid_at(now).is_ok())
+                known.is_some_and(|known| known.can_sign && known.is_valid_at(now).is_ok())
             });
         }
         let mut roots = RootCertStore::empty();
-        // What cannot sign may still be listed.
         let (_, refused) = roots.add_parsable_certificates(signers);
         if refused > 0 {
             let source = &trust.source;
-            tracing::debug!("{source}: {refused} certificates cannot sign others");
+            tracing::debug!("{source}: {refused} certificates cannot be used");
         }
         let signed = if roots.is_empty() {
             None
