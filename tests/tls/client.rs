@@ -1,7 +1,7 @@
 //! A client that speaks ZEO's frames through TLS.
 
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 
 use rustls::crypto::ring;
@@ -41,17 +41,7 @@ impl<'i> Manner<'i> {
 }
 
 impl TlsClient {
-    /// Connects to a server with the certificate `server`, and hears its greeting.
-    pub fn greeted(
-        address: SocketAddr,
-        server: &CertificateDer<'static>,
-        manner: &Manner<'_>,
-    ) -> io::Result<(Self, u16)> {
-        let socket = TcpStream::connect_timeout(&address, PATIENCE)?;
-        let port = socket.local_addr()?.port();
-        Self::over(socket, server, manner).map(|client| (client, port))
-    }
-
+    /// Greets, over `socket`, a server that must have the certificate `server`.
     pub fn over(
         socket: TcpStream,
         server: &CertificateDer<'static>,

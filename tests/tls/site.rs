@@ -67,8 +67,8 @@ impl Site {
     }
 
     pub fn connect(&self, manner: &Manner<'_>) -> io::Result<TlsClient> {
-        let certificate = self.server.certificate.der();
-        TlsClient::greeted(self.address(), certificate, manner).map(|(client, _)| client)
+        let socket = TcpStream::connect(self.address())?;
+        TlsClient::over(socket, self.server.certificate.der(), manner)
     }
 
     /// A client with this certificate can work.
