@@ -14,10 +14,14 @@ mod bad_input;
 mod lifecycle;
 #[path = "support/raw_client.rs"]
 mod raw_client;
+#[path = "blackbox/reloads.rs"]
+mod reloads;
 #[path = "support/server_process.rs"]
 mod server_process;
 #[path = "blackbox/site.rs"]
 mod site;
+#[path = "blackbox/stops.rs"]
+mod stops;
 #[path = "blackbox/unread.rs"]
 mod unread;
 #[path = "blackbox/votes.rs"]

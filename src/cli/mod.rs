@@ -1,23 +1,35 @@
 //! The command line. It takes the place of Python's `runzeo`.
 
+mod ctl;
+mod init;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use crate::config::{self, Address, Config, Overrides};
-use crate::server::{self, Stopped};
+use crate::server;
 
 /// The command line, or the configuration, is wrong.
 const EXIT_USAGE: u8 = 2;
-/// The server could not start, did not stop cleanly, or is to be started anew.
+/// The server could not start, or did not stop cleanly.
 const EXIT_FAILURE: u8 = 1;
 
 /// Serves ZODB databases to ZEO clients.
 #[derive(Debug, Parser)]
-#[command(name = "zeod", version, max_term_width = 100)]
+#[command(
+    name = "zeod",
+    version,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true
+)]
 struct Arguments {
+    /// Without a command: serve
+    #[command(subcommand)]
+    command: Option<Command>,
+
     /// Configuration file (zeo.conf)
     #[arg(short = 'C', long = "configure", value_name = "FILE")]
     configure: Option<PathBuf>,
@@ -43,6 +55,14 @@ struct Arguments {
     address_file: Option<PathBuf>,
 }
 
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start and stop a server in the background, ask for it, and tell it things
+    Ctl(ctl::Ctl),
+    /// Make the directory of a new server: configuration, scripts, a systemd unit
+    Init(init::Init),
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text
         .parse()
@@ -53,16 +73,24 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// Runs the program.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let config = match configuration(&arguments) {
+    match &arguments.command {
+        Some(Command::Ctl(ctl)) => ctl.run(),
+        Some(Command::Init(init)) => init.run(),
+        None => serve(&arguments),
+    }
+}
+
+fn serve(arguments: &Arguments) -> ExitCode {
+    let config = match configuration(arguments) {
         Ok(config) => config,
         Err(problem) => {
             eprintln!("zeod: {problem}");
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    match server::run(&config, arguments.address_file.as_deref()) {
-        Ok(Stopped::Asked) => ExitCode::SUCCESS,
-        Ok(Stopped::Restart) => ExitCode::from(EXIT_FAILURE),
+    let reread = || configuration(arguments);
+    match server::run(&config, arguments.address_file.as_deref(), &reread) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("zeod: {error}");
             ExitCode::from(EXIT_FAILURE)

@@ -28,6 +28,8 @@ enum End {
     Io(io::Error),
     /// The client broke a rule; it is cut off.
     CutOff(String),
+    /// The server stops.
+    Stopping,
     /// The client held its locks for longer than this.
     TransactionTimeout(Duration),
 }
@@ -60,7 +62,14 @@ where
 {
     let label = session.label().to_owned();
     let hello = tokio::time::timeout(HELLO_TIME, greet(&mut stream, format));
-    let end = match hello.await {
+    // Nobody but a stop has anything for one who has not registered.
+    let inbox = session.inbox();
+    let stop = poll_fn(|context| inbox.poll_filled(context.waker()));
+    let hello = tokio::select! {
+        hello = hello => hello,
+        () = stop => Ok(Err(End::Stopping)),
+    };
+    let end = match hello {
         Ok(Ok(ClientHello::Speak(format))) => {
             let mut connection = Connection::new(stream, session, format);
             let end = connection.run().await;
@@ -78,6 +87,7 @@ fn log_end(label: &str, end: &End) {
         End::Closed => tracing::info!("({label}) disconnected"),
         End::Io(error) => tracing::info!("({label}) disconnected: {error}"),
         End::CutOff(why) => tracing::warn!("({label}) connection closed: {why}"),
+        End::Stopping => tracing::debug!("({label}) connection closed: the server stops"),
         End::TransactionTimeout(limit) => {
             let seconds = limit.as_secs_f64();
             tracing::error!(
@@ -174,6 +184,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let _ = tokio::time::timeout(LINGER_TIME, rest).await;
                 return End::CutOff(why);
             }
+            if self.session.is_drained() {
+                self.session.disconnect();
+                let _ = tokio::time::timeout(LINGER_TIME, self.part()).await;
+                return End::Stopping;
+            }
             self.make_room();
             if let Err(end) = poll_fn(|context| self.poll_progress(context)).await {
                 return end;
@@ -187,7 +202,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             // Before each request: it must not be answered from a state newer
             // than what the client was told.
             self.deliver()?;
-            if self.outbox.unsent().len() >= MAX_OUTBOX_BYTES {
+            if self.outbox.unsent().len() >= MAX_OUTBOX_BYTES || self.session.is_drained() {
                 return Ok(());
             }
             let unhandled = self.input.get(self.start..self.filled).unwrap_or_default();
@@ -224,6 +239,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.behind_bytes > MAX_BEHIND_BYTES {
             return Err("the client does not read what it is sent".to_owned());
         }
+        Ok(())
+    }
+
+    /// Sends what was answered, and waits until the client has closed, too: what
+    /// it still sends would otherwise make its kernel throw the answers away.
+    async fn part(&mut self) -> Result<(), End> {
+        poll_fn(|context| self.poll_write(context)).await?;
+        self.stream.shutdown().await?;
+        while self.stream.read(&mut self.input).await? > 0 {}
         Ok(())
     }
 

@@ -32,8 +32,9 @@ pub const PASSWORD_TIME: Duration = Duration::from_mins(1);
 pub const READ_BYTES: usize = 64 << 10;
 /// Connections at the same time.
 pub const MAX_CONNECTIONS: usize = 20_000;
-/// What a stop waits for connections to end.
-pub const SHUTDOWN_TIME: Duration = Duration::from_secs(5);
+/// What a stop waits for the tasks of connections that are cut off, and for
+/// work that was begun on other threads.
+pub const ABORT_TIME: Duration = Duration::from_secs(5);
 /// How often the index is saved.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_mins(10);
 /// A client that holds its locks for longer is cut off, where

@@ -1,5 +1,6 @@
 //! Where clients come in: TCP addresses or a unix socket.
 
+use std::future::poll_fn;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -9,9 +10,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::task::JoinSet;
 
+use super::activation::Handed;
+use super::drain::Connections;
 use super::limits::MAX_CONNECTIONS;
+use super::privileges::Owner;
 use super::tls::Tls;
 use super::{ServerError, connection, unfinished};
 use crate::config::Address;
@@ -25,7 +28,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Listeners {
     tcp: Vec<TcpListener>,
-    unix: Option<(UnixListener, PathBuf)>,
+    unix: Vec<UnixSocket>,
+}
+
+/// A socket in the file system.
+#[derive(Debug)]
+struct UnixSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Made here, and so to be removed at the end.
+    is_ours: bool,
 }
 
 /// A client that has come in.
@@ -57,16 +69,55 @@ impl Listeners {
                 let tcp = bind_tcp(host.as_deref(), *port)
                     .await
                     .map_err(|error| failed(&error))?;
-                Ok(Self { tcp, unix: None })
+                let unix = Vec::new();
+                Ok(Self { tcp, unix })
             }
             Address::Unix(path) => {
                 let listener = bind_unix(path).await.map_err(|error| failed(&error))?;
+                let socket = UnixSocket {
+                    listener,
+                    path: path.clone(),
+                    is_ours: true,
+                };
                 Ok(Self {
                     tcp: Vec::new(),
-                    unix: Some((listener, path.clone())),
+                    unix: vec![socket],
                 })
             }
         }
+    }
+
+    /// Takes the sockets on which the service manager listens already.
+    pub fn from_handed(handed: Handed) -> io::Result<Self> {
+        let tcp = |listener: std::net::TcpListener| {
+            listener.set_nonblocking(true)?;
+            TcpListener::from_std(listener)
+        };
+        let unix = |(listener, path): (std::os::unix::net::UnixListener, PathBuf)| {
+            listener.set_nonblocking(true)?;
+            Ok(UnixSocket {
+                listener: UnixListener::from_std(listener)?,
+                path,
+                is_ours: false,
+            })
+        };
+        Ok(Self {
+            tcp: handed.tcp.into_iter().map(tcp).collect::<io::Result<_>>()?,
+            unix: handed
+                .unix
+                .into_iter()
+                .map(unix)
+                .collect::<io::Result<_>>()?,
+        })
+    }
+
+    /// Gives the unix socket to the user whose rights the server takes, so that
+    /// others of this user can connect and the server can remove it.
+    pub fn give_to(&self, owner: Owner) -> io::Result<()> {
+        let (uid, gid) = owner;
+        let ours = self.unix.iter().filter(|socket| socket.is_ours);
+        ours.into_iter()
+            .try_for_each(|socket| std::os::unix::fs::lchown(&socket.path, Some(uid), Some(gid)))
     }
 
     /// The addresses as a client would give them.
@@ -75,7 +126,10 @@ impl Listeners {
             .tcp
             .iter()
             .filter_map(|listener| listener.local_addr().ok());
-        let unix = self.unix.iter().map(|(_, path)| path.display().to_string());
+        let unix = self
+            .unix
+            .iter()
+            .map(|socket| socket.path.display().to_string());
         tcp.map(|address| address.to_string()).chain(unix).collect()
     }
 
@@ -99,10 +153,10 @@ impl Listeners {
                         return Poll::Ready(accepted.map(|(s, address)| Accepted::Tcp(s, address)));
                     }
                 }
-                if let Some((listener, path)) = &self.unix
-                    && let Poll::Ready(accepted) = listener.poll_accept(context)
-                {
-                    return Poll::Ready(accepted.map(|(s, _)| Accepted::Unix(s, path.clone())));
+                for UnixSocket { listener, path, .. } in &self.unix {
+                    if let Poll::Ready(accepted) = listener.poll_accept(context) {
+                        return Poll::Ready(accepted.map(|(s, _)| Accepted::Unix(s, path.clone())));
+                    }
                 }
                 Poll::Pending
             });
@@ -118,10 +172,10 @@ impl Listeners {
 
     /// Takes no more clients, and removes the unix socket.
     pub fn close(self) {
-        if let Some((_, path)) = self.unix
-            && let Err(error) = std::fs::remove_file(&path)
-        {
-            tracing::warn!("{}: {error}", path.display());
+        for socket in self.unix.iter().filter(|socket| socket.is_ours) {
+            if let Err(error) = std::fs::remove_file(&socket.path) {
+                tracing::warn!("{}: {error}", socket.path.display());
+            }
         }
     }
 }
@@ -178,7 +232,7 @@ pub fn serve(
     databases: &Arc<Databases>,
     format: Format,
     tls: Option<&Arc<Tls>>,
-    connections: &mut JoinSet<()>,
+    connections: &mut Connections,
 ) {
     let address = match &accepted {
         Accepted::Tcp(_, address) => address.to_string(),
@@ -190,8 +244,9 @@ pub fn serve(
     }
     let databases = Arc::clone(databases);
     let tls = tls.map(Arc::clone);
-    connections.spawn(async move {
-        let session = Session::new(Arc::clone(&databases), address);
+    let session = Session::new(Arc::clone(&databases), address);
+    let inbox = Arc::clone(session.inbox());
+    connections.spawn(inbox, async move {
         match accepted {
             Accepted::Tcp(stream, _) => {
                 if let Err(error) = stream.set_nodelay(true) {
@@ -218,7 +273,13 @@ async fn enter<S>(
     };
     // Apart, so that connections without TLS need no memory for it.
     let encrypted = Box::pin(async {
-        match tls.accept(stream).await {
+        let inbox = Arc::clone(session.inbox());
+        let accepted = tokio::select! {
+            accepted = tls.accept(stream) => accepted,
+            // Nobody but a stop has anything for one who has not registered.
+            () = poll_fn(|context| inbox.poll_filled(context.waker())) => return,
+        };
+        match accepted {
             Ok((stream, peer)) => {
                 let session = session.with_peer(peer, Arc::clone(tls.access()));
                 connection::serve(stream, session, databases, format).await;

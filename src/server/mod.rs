@@ -1,12 +1,17 @@
 //! The running server: opens the storages, listens, and stops cleanly. Here,
 //! and only here, the parts meet the runtime.
 
+mod activation;
 mod connection;
+mod drain;
 mod limits;
 mod listener;
 mod logging;
+mod notify;
 mod open;
 mod pidfile;
+mod privileges;
+mod reload;
 mod signals;
 mod tls;
 
@@ -14,16 +19,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use thiserror::Error;
-use tokio::task::JoinSet;
 
-use crate::config::Config;
+use crate::config::{Address, Config};
 use crate::session::Databases;
 use crate::storage::StorageError;
 use crate::wire::Format;
-use limits::{CHECKPOINT_INTERVAL, SHUTDOWN_TIME};
+use activation::Handed;
+use drain::Connections;
+use limits::{ABORT_TIME, CHECKPOINT_INTERVAL};
 use listener::Listeners;
 pub use logging::LoggingError;
 use pidfile::PidFile;
+pub use privileges::{Identity, Owner};
+use reload::Reload;
+pub use reload::Reread;
 use signals::{Signals, Wanted};
 use tls::Tls;
 pub use tls::TlsError;
@@ -61,6 +70,14 @@ pub enum ServerError {
         /// Why, and what to do.
         problem: String,
     },
+    /// The user whose rights the server is to take.
+    #[error("<zeod> user {user}: {problem}")]
+    User {
+        /// As configured.
+        user: String,
+        /// Why not, and what to do.
+        problem: String,
+    },
     /// A file for others to read, or the runtime.
     #[error("{doing}: {source}")]
     Io {
@@ -80,48 +97,144 @@ impl ServerError {
     }
 }
 
-/// How the server ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stopped {
-    /// It was asked to stop.
-    Asked,
-    /// It was asked to be started anew (SIGHUP), which is up to its parent.
-    Restart,
-}
-
 /// Serves what `config` says until a signal ends it. `address_file` is written
-/// once clients can connect.
-pub fn run(config: &Config, address_file: Option<&Path>) -> Result<Stopped, ServerError> {
-    let logging = logging::init(config.eventlog.as_ref())?;
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
+/// once clients can connect; `reread` reads the configuration anew.
+pub fn run(
+    config: &Config,
+    address_file: Option<&Path>,
+    reread: &Reread<'_>,
+) -> Result<(), ServerError> {
+    // Before there are threads.
+    let handed = Handed::take()?;
+    let user = config.zeod.user.as_deref().map(Identity::resolve);
+    let user = user.transpose()?;
+    if let Some(user) = &user {
+        user.check()?;
     }
-    let tls = Tls::of(config)?;
-    if let Some(address) = &config.zeo.monitor_address {
-        tracing::warn!("monitor-address {address} is not served by this version of zeod");
-    }
-    limits::raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("zeod")
         .enable_all()
         .build()
         .map_err(ServerError::io("starting the runtime"))?;
-    let stopped = runtime.block_on(serve(config, address_file, &logging, tls));
-    runtime.shutdown_timeout(SHUTDOWN_TIME);
+    // What takes root's rights comes first: ports and the PID file.
+    let entrance = runtime.block_on(Entrance::open(config, handed, user.as_ref()))?;
+    if let Some(user) = &user {
+        user.take()?;
+    }
+    // As the user, whom the files then belong to: so they can be opened anew.
+    let logging = logging::init(config.eventlog.as_ref())?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    if let Some(address) = &config.zeo.monitor_address {
+        tracing::warn!("monitor-address {address} is not served by this version of zeod");
+    }
+    limits::raise_descriptor_limit();
+    entrance.report();
+    // As the user, too, who will have to read the key again at a reload.
+    let tls = Tls::of(config)?;
+    let reload = Reload::new(config, reread, &logging, tls.clone());
+    let stopped = runtime.block_on(serve(config, entrance, address_file, tls, reload));
+    if logging.lost_lines() > 0 {
+        tracing::warn!("{} log lines could not be written", logging.lost_lines());
+    }
+    runtime.shutdown_timeout(ABORT_TIME);
     stopped
+}
+
+/// What is there before the storages are opened, and before the log is.
+struct Entrance {
+    signals: Signals,
+    listeners: Listeners,
+    pid_file: Option<PidFile>,
+    /// What to say once there is a log.
+    complaints: Vec<String>,
+}
+
+impl Entrance {
+    async fn open(
+        config: &Config,
+        handed: Option<Handed>,
+        user: Option<&Identity>,
+    ) -> Result<Self, ServerError> {
+        // First of all, so that a signal during a long start is not lost.
+        let signals = Signals::new().map_err(ServerError::io("catching signals"))?;
+        let mut complaints = Vec::new();
+        let address = &config.zeo.address;
+        let listeners = match handed {
+            Some(handed) => {
+                if !handed.includes(address, &resolved(address).await) {
+                    complaints.push(format!(
+                        "address {address} of the configuration is not used: the service manager \
+                         has handed over other sockets"
+                    ));
+                }
+                Listeners::from_handed(handed)
+                    .map_err(ServerError::io("taking the service manager's sockets"))?
+            }
+            None => Listeners::bind(address).await?,
+        };
+        let owner = user.map(Identity::owner);
+        if let Some(owner) = owner {
+            listeners
+                .give_to(owner)
+                .map_err(ServerError::io(format!("giving {address} to its user")))?;
+        }
+        let pid_file = PidFile::write(config, owner).unwrap_or_else(|error| {
+            let path = config.zeo.pid_filename.as_deref().unwrap_or(Path::new(""));
+            complaints.push(format!(
+                "PID file {} cannot be written: {error}",
+                path.display()
+            ));
+            None
+        });
+        Ok(Self {
+            signals,
+            listeners,
+            pid_file,
+            complaints,
+        })
+    }
+
+    fn report(&self) {
+        for complaint in &self.complaints {
+            tracing::warn!("{complaint}");
+        }
+        if let Some(pid_file) = &self.pid_file {
+            tracing::info!("created PID file {}", pid_file.path().display());
+        }
+    }
+}
+
+/// The addresses of a host's name, where there is one.
+async fn resolved(address: &Address) -> Vec<std::net::SocketAddr> {
+    let Address::Tcp {
+        host: Some(host),
+        port,
+    } = address
+    else {
+        return Vec::new();
+    };
+    let found = tokio::net::lookup_host((host.as_str(), *port)).await;
+    found.map(Iterator::collect).unwrap_or_default()
 }
 
 async fn serve(
     config: &Config,
+    entrance: Entrance,
     address_file: Option<&Path>,
-    logging: &logging::Logging,
     tls: Option<Arc<Tls>>,
-) -> Result<Stopped, ServerError> {
-    // First of all, so that a signal during a long start is not lost.
-    let mut signals = Signals::new().map_err(ServerError::io("catching signals"))?;
-    let listeners = Listeners::bind(&config.zeo.address).await?;
-    let _pid_file = PidFile::write(config);
+    mut reload: Reload<'_>,
+) -> Result<(), ServerError> {
+    let Entrance {
+        mut signals,
+        listeners,
+        pid_file: _pid_file,
+        ..
+    } = entrance;
+    let patience = tokio::spawn(notify::ask_for_time());
     let databases = tokio::task::block_in_place(|| open::databases(config))?;
+    patience.abort();
     if let Some(path) = address_file {
         listeners
             .write_address_file(path)
@@ -135,32 +248,40 @@ async fn serve(
     } else {
         Format::Pickle
     };
-    let mut connections = JoinSet::new();
+    let mut connections = Connections::default();
     let checkpoints = tokio::spawn(checkpoint_regularly(Arc::clone(&databases)));
-    let stopped = loop {
+    tokio::spawn(notify::feed_watchdog(Arc::clone(&databases)));
+    let status = format!("serving on {}", listeners.addresses().join(", "));
+    notify::ready(&status);
+    loop {
         tokio::select! {
             accepted = listeners.accept() => {
-                while connections.try_join_next().is_some() {}
+                connections.forget_ended();
                 listener::serve(accepted, &databases, format, tls.as_ref(), &mut connections);
             }
             wanted = signals.next() => match wanted {
-                Wanted::Stop => break Stopped::Asked,
-                Wanted::Restart => break Stopped::Restart,
-                Wanted::ReopenLogs => reopen_logs(logging),
+                Wanted::Stop => break,
+                Wanted::Reload => {
+                    notify::reloading();
+                    tokio::task::block_in_place(|| reload.run(&databases));
+                    notify::ready(&status);
+                }
+                Wanted::ReopenLogs => reopen_logs(reload.logging()),
             },
         }
-    };
+    }
+    notify::stopping();
     checkpoints.abort();
     listeners.close();
-    stop(connections, &databases).await?;
+    connections
+        .drain(reload.shutdown_time(), &mut signals)
+        .await;
+    close(&databases)?;
     if let Some(path) = address_file {
         remove_address_file(path);
     }
-    if logging.lost_lines() > 0 {
-        tracing::warn!("{} log lines could not be written", logging.lost_lines());
-    }
     tracing::info!("stopped");
-    Ok(stopped)
+    Ok(())
 }
 
 fn reopen_logs(logging: &logging::Logging) {
@@ -173,18 +294,7 @@ fn reopen_logs(logging: &logging::Logging) {
     }
 }
 
-/// Ends the connections, then the storages.
-async fn stop(mut connections: JoinSet<()>, databases: &Databases) -> Result<(), ServerError> {
-    tracing::info!("stopping: closing {} connections", connections.len());
-    if tokio::time::timeout(SHUTDOWN_TIME, connections.shutdown())
-        .await
-        .is_err()
-    {
-        tracing::warn!(
-            "some connections did not end within {} s",
-            SHUTDOWN_TIME.as_secs()
-        );
-    }
+fn close(databases: &Databases) -> Result<(), ServerError> {
     let mut first_error = None;
     for (name, database) in databases {
         if let Err(source) = tokio::task::block_in_place(|| database.close()) {

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::ServerError;
 use super::limits::DEFAULT_TRANSACTION_TIMEOUT;
+use super::{ServerError, notify};
 use crate::config::{Config, FileStorageConfig, StorageConfig};
 use crate::disk::RealDisk;
 use crate::session::Databases;
@@ -28,6 +28,7 @@ pub fn databases(config: &Config) -> Result<Arc<Databases>, ServerError> {
     let mut databases = Databases::new();
     for named in &config.storages {
         let name = &named.name;
+        notify::status(&format!("opening storage {name}"));
         let storage = open(name, &named.storage, None)?;
         let database = Database::start(name, storage, options.clone()).map_err(|source| {
             ServerError::Storage {

@@ -9,8 +9,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub enum Wanted {
     /// SIGTERM, SIGINT.
     Stop,
-    /// SIGHUP; as with the reference the process ends with status 1, and its parent starts it anew.
-    Restart,
+    /// SIGHUP: the configuration was changed.
+    Reload,
     /// SIGUSR2: somebody has moved the log files away.
     ReopenLogs,
 }
@@ -40,7 +40,7 @@ impl Signals {
         let (name, wanted) = tokio::select! {
             _ = self.terminate.recv() => ("SIGTERM", Wanted::Stop),
             _ = self.interrupt.recv() => ("SIGINT", Wanted::Stop),
-            _ = self.hangup.recv() => ("SIGHUP", Wanted::Restart),
+            _ = self.hangup.recv() => ("SIGHUP", Wanted::Reload),
             _ = self.user2.recv() => ("SIGUSR2", Wanted::ReopenLogs),
         };
         tracing::info!("received {name}");

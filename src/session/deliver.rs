@@ -28,6 +28,13 @@ impl Session {
         out: &mut Outbox,
         blocking: &dyn Blocking,
     ) -> Result<(), String> {
+        if matches!(delivery, Delivery::Drain) {
+            self.draining = true;
+            // At once: a vote that waits for its locks must not get them now.
+            if self.is_drained() {
+                self.disconnect();
+            }
+        }
         let Some(registered) = &mut self.registered else {
             return Ok(());
         };
@@ -80,6 +87,7 @@ impl Session {
                 out.call(&ServerCall::Info { length, size });
             }
             Delivery::Close(why) => return Err(why.to_owned()),
+            Delivery::Drain => {}
         }
         Ok(())
     }

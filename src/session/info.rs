@@ -74,7 +74,7 @@ fn status_of(database: &Database) -> Vec<(&'static str, Item)> {
         Item::Seconds(epoch.as_secs_f64())
     });
     // The reference has a thread for the timeout, or says that it has none.
-    let timeout = match database.options.transaction_timeout {
+    let timeout = match database.transaction_timeout() {
         Some(_) => Item::Yes,
         None => Item::Text("stub".to_owned()),
     };

@@ -81,6 +81,8 @@ pub struct Session {
     registered: Option<Registered>,
     /// Records are read into this; it keeps its size from load to load.
     buffer: Vec<u8>,
+    /// The server stops.
+    draining: bool,
 }
 
 /// What there is once the client has chosen a storage.
@@ -113,6 +115,7 @@ impl Session {
             inbox: Arc::default(),
             registered: None,
             buffer: Vec::new(),
+            draining: false,
         }
     }
 
@@ -133,6 +136,16 @@ impl Session {
     /// Has the client chosen a storage?
     pub fn is_registered(&self) -> bool {
         self.registered.is_some()
+    }
+
+    /// The server stops, and this client has nothing left that was promised to
+    /// it: no request is handled any more, a vote least of all.
+    pub fn is_drained(&self) -> bool {
+        let transaction = self
+            .registered
+            .as_ref()
+            .and_then(|registered| registered.transaction.as_ref());
+        self.draining && !transaction.is_some_and(ClientTransaction::is_promised)
     }
 
     /// The client's name in the log.
@@ -200,21 +213,13 @@ impl Session {
     /// When the client will have held its locks for too long.
     pub fn deadline(&self) -> Option<Instant> {
         let registered = self.registered.as_ref()?;
-        let timeout = registered.database.options.transaction_timeout?;
-        registered
-            .transaction
-            .as_ref()?
-            .locked_since()
-            .map(|since| since + timeout)
+        let since = registered.transaction.as_ref()?.locked_since()?;
+        Some(since + registered.database.transaction_timeout()?)
     }
 
     /// How long a client may hold its locks.
     pub fn transaction_timeout(&self) -> Option<Duration> {
-        self.registered
-            .as_ref()?
-            .database
-            .options
-            .transaction_timeout
+        self.registered.as_ref()?.database.transaction_timeout()
     }
 }
 

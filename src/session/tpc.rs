@@ -62,6 +62,11 @@ impl ClientTransaction {
         }
     }
 
+    /// Was the client told that it can be finished, and not yet what became of it?
+    pub(super) fn is_promised(&self) -> bool {
+        matches!(self.stage, Stage::Voted { .. } | Stage::Finishing { .. })
+    }
+
     /// Since when it keeps others waiting.
     pub(super) fn locked_since(&self) -> Option<Instant> {
         match &self.stage {

@@ -21,7 +21,8 @@ pub struct DatabaseOptions {
     /// Clients whose last transaction is younger than this are told what they
     /// missed from the file when the queue does not reach back so far.
     pub invalidation_age: Option<Duration>,
-    /// A client that holds locks for longer is disconnected. None: never.
+    /// A client that holds locks for longer is disconnected. None: never. This
+    /// is what holds at the start; see [`Database::transaction_timeout`].
     pub transaction_timeout: Option<Duration>,
     /// Give conflicts back to the client to resolve?
     pub hand_back_conflicts: bool,
@@ -42,6 +43,7 @@ pub struct Database {
     pub locks: ObjectLocks,
     /// What happened so far.
     pub stats: StorageStats,
+    transaction_timeout: Mutex<Option<Duration>>,
     committer: Committer,
     hub: Mutex<Hub>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -82,6 +84,7 @@ impl Database {
         let queue = InvalidationQueue::new(options.invalidation_queue_size, last, last_tid);
         let database = Arc::new(Self {
             name: name.into(),
+            transaction_timeout: Mutex::new(options.transaction_timeout),
             options,
             storage,
             locks: ObjectLocks::default(),
@@ -100,6 +103,16 @@ impl Database {
             .map_err(StorageError::io("starting the committer's thread"))?;
         *database.thread.lock() = Some(thread);
         Ok(database)
+    }
+
+    /// A client that holds locks for longer is disconnected. None: never.
+    pub fn transaction_timeout(&self) -> Option<Duration> {
+        *self.transaction_timeout.lock()
+    }
+
+    /// Changes it, for transactions that get their locks from now on.
+    pub fn set_transaction_timeout(&self, timeout: Option<Duration>) {
+        *self.transaction_timeout.lock() = timeout;
     }
 
     /// Enters a connection: from the returned transaction on its inbox gets all

@@ -50,6 +50,9 @@ pub enum Delivery {
     },
     /// The server wants this connection closed.
     Close(&'static str),
+    /// The server stops: the connection is to end as soon as no voted
+    /// transaction of its client is left.
+    Drain,
 }
 
 impl Delivery {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::raw_client::{PATIENCE, RawClient, int, push_frame, push_request, register_arguments};
 use crate::server_process::Zeod;
 use crate::site::{NEW, Site, await_vote, commit, error, load, load_arguments, send_vote, value};
@@ -96,6 +98,9 @@ fn a_stop_gives_a_voted_transaction_up() {
     let size = fs::metadata(directory.path().join("Data.fs"))
         .unwrap()
         .len();
+    // The second signal, for nobody is going to finish.
+    server.signal(Signal::TERM).unwrap();
+    wait_until("the stop begins", || server.stderr().contains("stopping"));
     assert_eq!(server.stop().unwrap().code(), Some(0));
     let stopped_size = fs::metadata(directory.path().join("Data.fs"))
         .unwrap()

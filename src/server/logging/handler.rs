@@ -39,6 +39,8 @@ pub struct Handler {
 enum Sink {
     Stdout,
     Stderr,
+    /// Standard error, which is systemd's journal.
+    Journal,
     File(Mutex<LogFile>),
     Syslog {
         socket: Mutex<SyslogSocket>,
@@ -50,13 +52,29 @@ impl Handler {
     /// Standard error as it is used without `<eventlog>`. `level`: the least
     /// that is let through, as Python counts.
     pub fn console(level: u8, zone: TimeZone) -> Result<Self, LoggingError> {
-        let layout = Layout::new(None, CONSOLE_FORMAT, config::LogStyle::Classic, None, zone)
-            .map_err(|reason| LoggingError::Format {
-                target: "STDERR".to_owned(),
-                format: CONSOLE_FORMAT.to_owned(),
-                reason,
+        Self::stderr(level, CONSOLE_FORMAT, zone, Sink::Stderr)
+    }
+
+    /// The same where standard error is systemd's journal.
+    pub fn journal(level: u8) -> Result<Self, LoggingError> {
+        Self::stderr(level, SYSLOG_FORMAT, TimeZone::UTC, Sink::Journal)
+    }
+
+    fn stderr(
+        level: u8,
+        format: &'static str,
+        zone: TimeZone,
+        sink: Sink,
+    ) -> Result<Self, LoggingError> {
+        let layout =
+            Layout::new(None, format, config::LogStyle::Classic, None, zone).map_err(|reason| {
+                LoggingError::Format {
+                    target: "STDERR".to_owned(),
+                    format: format.to_owned(),
+                    reason,
+                }
             })?;
-        Ok(Self::new(level, layout, Sink::Stderr, "STDERR".to_owned()))
+        Ok(Self::new(level, layout, sink, "STDERR".to_owned()))
     }
 
     /// A `<logfile>`.
@@ -147,9 +165,15 @@ impl Handler {
     /// Writes a record. `line` is a buffer whose contents do not matter.
     pub fn handle(&self, record: &Record<'_>, line: &mut String) {
         line.clear();
-        if let Sink::Syslog { facility, .. } = &self.sink {
+        let facility = match &self.sink {
+            Sink::Syslog { facility, .. } => Some(*facility),
+            // The journal chooses the facility, and hears of the severity only.
+            Sink::Journal => Some(0),
+            _ => None,
+        };
+        if let Some(facility) = facility {
             // Writing to a String cannot fail.
-            let _ = write!(line, "<{}>", priority(*facility, record.severity));
+            let _ = write!(line, "<{}>", priority(facility, record.severity));
         }
         self.layout.write(record, line);
         let written = match &self.sink {
@@ -168,7 +192,7 @@ impl Handler {
                     .write_all(line.as_bytes())
                     .and_then(|()| stdout.flush())
             }
-            Sink::Stderr => {
+            Sink::Stderr | Sink::Journal => {
                 line.push('\n');
                 io::stderr().lock().write_all(line.as_bytes())
             }
@@ -184,7 +208,7 @@ impl Handler {
     pub fn reopen(&self, now: Timestamp) -> Result<(), LoggingError> {
         self.failure_was_reported.store(false, Ordering::Relaxed);
         match &self.sink {
-            Sink::Stdout | Sink::Stderr => Ok(()),
+            Sink::Stdout | Sink::Stderr | Sink::Journal => Ok(()),
             Sink::File(file) => {
                 let mut file = file.lock();
                 let reopened = file.reopen(now);

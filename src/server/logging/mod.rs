@@ -23,9 +23,12 @@
 //! - `interval` has no meaning with weekdays and midnight.
 //! - A file that was put aside by time is never overwritten by another one.
 //! - Messages of more than 64 KiB are cut off.
+//! - Without `<eventlog>`, where standard error is systemd's journal, lines begin
+//!   with their priority, `<N>`, and have no time; the journal keeps both.
 
 mod file;
 mod handler;
+mod journal;
 mod layer;
 mod layout;
 mod record;
@@ -37,13 +40,15 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use parking_lot::Mutex;
 use tracing::subscriber::{SetGlobalDefaultError, set_global_default};
 use tracing_subscriber::filter::{EnvFilter, ParseError};
 use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::registry;
+use tracing_subscriber::{Registry, registry, reload};
 
 use self::handler::{Handler, note};
 use self::layer::{Clock, EventLayer};
@@ -85,13 +90,21 @@ pub enum LoggingError {
     /// This process has a log already.
     #[error("logging was begun before: {0}")]
     Installed(#[from] SetGlobalDefaultError),
+    /// The log can no longer be exchanged.
+    #[error("the log cannot be exchanged: {0}")]
+    Exchange(#[from] reload::Error),
 }
 
 /// The running log.
-#[derive(Clone)]
 pub struct Logging {
-    handlers: Arc<[Handler]>,
+    handlers: Mutex<Arc<[Handler]>>,
     clock: Clock,
+    /// How to put other handlers in place.
+    exchange: reload::Handle<EventLayer, Registry>,
+    /// `ZEOD_LOG` decides what is let through.
+    filtered: bool,
+    /// What handlers that are no longer there have lost.
+    lost_before: AtomicU64,
 }
 
 impl fmt::Debug for Logging {
@@ -103,6 +116,20 @@ impl fmt::Debug for Logging {
 }
 
 impl Logging {
+    /// What listens to events, and the way to change it.
+    fn new(built: Built, clock: Clock, filtered: bool) -> (Exchangeable, Self) {
+        let (layer, handlers) = built;
+        let (layer, exchange) = reload::Layer::new(layer);
+        let logging = Self {
+            handlers: Mutex::new(handlers),
+            clock,
+            exchange,
+            filtered,
+            lost_before: AtomicU64::new(0),
+        };
+        (layer, logging)
+    }
+
     /// Opens all log files anew, as SIGUSR2 asks for after they were renamed,
     /// and connects to log daemons again. Files with rotation are put aside, as
     /// ZConfig does. Each error names its file, of which the former one stays
@@ -110,15 +137,33 @@ impl Logging {
     #[must_use = "each error is a file that was not reopened"]
     pub fn reopen(&self) -> Vec<LoggingError> {
         let now = (self.clock)();
-        let reopened = self.handlers.iter().map(|handler| handler.reopen(now));
+        let handlers = Arc::clone(&self.handlers.lock());
+        let reopened = handlers.iter().map(|handler| handler.reopen(now));
         reopened.filter_map(Result::err).collect()
+    }
+
+    /// Logs as another `<eventlog>` says from now on. After an error all stays
+    /// as it was. Where the server was started with `ZEOD_LOG`, nothing that it
+    /// keeps back is let through.
+    pub fn replace(&self, eventlog: Option<&EventLog>) -> Result<(), LoggingError> {
+        let clock = Arc::clone(&self.clock);
+        let (layer, handlers) = built(eventlog, self.filtered, clock)?;
+        self.exchange.reload(layer)?;
+        let former = std::mem::replace(&mut *self.handlers.lock(), handlers);
+        self.lost_before
+            .fetch_add(lost_by(&former), Ordering::Relaxed);
+        Ok(())
     }
 
     /// How often a line could not be written, or a file not be put aside, since
     /// the start.
     pub fn lost_lines(&self) -> u64 {
-        self.handlers.iter().map(Handler::lost).sum()
+        self.lost_before.load(Ordering::Relaxed) + lost_by(&self.handlers.lock())
     }
+}
+
+fn lost_by(handlers: &[Handler]) -> u64 {
+    handlers.iter().map(Handler::lost).sum()
 }
 
 /// Begins to log what `tracing` reports, for the whole process.
@@ -131,10 +176,9 @@ pub fn init(eventlog: Option<&EventLog>) -> Result<Logging, LoggingError> {
         Some(_) => None,
         None => filter_from(env::var(FILTER_VARIABLE).ok())?,
     };
-    let (layer, logging) = match eventlog {
-        Some(eventlog) => configured(eventlog, clock, &TimeZone::system())?,
-        None => console(filter.is_some(), clock)?,
-    };
+    let filtered = filter.is_some();
+    let built = built(eventlog, filtered, Arc::clone(&clock))?;
+    let (layer, logging) = Logging::new(built, clock, filtered);
     let subscriber = registry().with(layer);
     match filter {
         Some(filter) => set_global_default(subscriber.with(filter))?,
@@ -143,12 +187,19 @@ pub fn init(eventlog: Option<&EventLog>) -> Result<Logging, LoggingError> {
     Ok(logging)
 }
 
+/// A layer, and its handlers once more.
+type Built = (EventLayer, Arc<[Handler]>);
+type Exchangeable = reload::Layer<EventLayer, Registry>;
+
+fn built(eventlog: Option<&EventLog>, filtered: bool, clock: Clock) -> Result<Built, LoggingError> {
+    match eventlog {
+        Some(eventlog) => configured(eventlog, clock, &TimeZone::system()),
+        None => console(filtered, clock),
+    }
+}
+
 /// The layer for an `<eventlog>`.
-fn configured(
-    eventlog: &EventLog,
-    clock: Clock,
-    zone: &TimeZone,
-) -> Result<(EventLayer, Logging), LoggingError> {
+fn configured(eventlog: &EventLog, clock: Clock, zone: &TimeZone) -> Result<Built, LoggingError> {
     let now = clock();
     let mut handlers = Vec::with_capacity(eventlog.handlers.len());
     for section in &eventlog.handlers {
@@ -185,23 +236,24 @@ fn configured(
 
 /// The layer for a server without `<eventlog>`. `filtered`: something else
 /// decides what is let through.
-fn console(filtered: bool, clock: Clock) -> Result<(EventLayer, Logging), LoggingError> {
+fn console(filtered: bool, clock: Clock) -> Result<Built, LoggingError> {
     let level = if filtered {
         LogLevel::NotSet
     } else {
         LogLevel::Info
     };
-    let handler = Handler::console(level.number(), TimeZone::system())?;
+    let handler = if journal::is_standard_error() {
+        Handler::journal(level.number())?
+    } else {
+        Handler::console(level.number(), TimeZone::system())?
+    };
     Ok(assembled(level.number(), vec![handler], clock))
 }
 
-fn assembled(level: u8, handlers: Vec<Handler>, clock: Clock) -> (EventLayer, Logging) {
+fn assembled(level: u8, handlers: Vec<Handler>, clock: Clock) -> Built {
     let handlers: Arc<[Handler]> = handlers.into();
-    let logging = Logging {
-        handlers: Arc::clone(&handlers),
-        clock: Arc::clone(&clock),
-    };
-    (EventLayer::new(level, handlers, clock), logging)
+    let layer = EventLayer::new(level, Arc::clone(&handlers), clock);
+    (layer, handlers)
 }
 
 fn filter_from(value: Option<String>) -> Result<Option<EnvFilter>, LoggingError> {

@@ -111,7 +111,6 @@ impl Tls {
     /// Clients that are connected stay; new ones meet what was read. If
     /// anything is wrong with it, all stays as it was. Waits for the disk, and
     /// for whoever tells the password.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for SIGHUP"))]
     pub fn reload(&self) -> Result<(), TlsError> {
         let config = server_config(&self.section, &self.password)?;
         self.current.store(Arc::new(config));

@@ -43,12 +43,13 @@ impl Fixture {
         }
     }
 
-    fn build(&self, eventlog: &EventLog) -> Result<(EventLayer, Logging), LoggingError> {
+    fn build(&self, eventlog: &EventLog) -> Result<(Exchangeable, Logging), LoggingError> {
         let now_s = Arc::clone(&self.now_s);
         let clock: Clock =
             Arc::new(move || Timestamp::from_second(now_s.load(Ordering::Relaxed)).unwrap());
         let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
-        configured(eventlog, clock, &zone)
+        let built = configured(eventlog, Arc::clone(&clock), &zone)?;
+        Ok(Logging::new(built, clock, false))
     }
 
     /// Runs `work` while the handlers listen from `level`.
