@@ -1,5 +1,5 @@
 //! Clients that stay up while the server stops, or crashes, and comes back. `ZEOD_CRASH_ROUNDS`
-//! says how often it is killed: 10 times here, 200 times before a release.
+//! and `ZEOD_STOP_ROUNDS` say how often: 10 times here, 200 times before a release.
 
 #[path = "support/python_env.rs"]
 mod python_env;
@@ -24,7 +24,17 @@ fn no_acknowledged_transaction_is_lost_by_kill_9() {
     let rounds = python_script::number("ZEOD_CRASH_ROUNDS", DEFAULT_ROUNDS);
     python_script::run(
         "restart/crash.py",
-        &[rounds.to_string()],
+        &[&rounds.to_string(), "kill"],
+        ROUND_LIMIT * rounds + MARGIN,
+    );
+}
+
+#[test]
+fn a_stop_leaves_no_client_in_doubt() {
+    let rounds = python_script::number("ZEOD_STOP_ROUNDS", DEFAULT_ROUNDS);
+    python_script::run(
+        "restart/crash.py",
+        &[&rounds.to_string(), "stop"],
         ROUND_LIMIT * rounds + MARGIN,
     );
 }

@@ -1,6 +1,10 @@
 //! What systemd sees of the server and hands to it, with a socket of the test's in systemd's place.
 
-#![allow(clippy::unwrap_used, reason = "a panic in a helper is a failed test")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a panic in a helper is a failed test"
+)]
 
 #[path = "support/raw_client.rs"]
 mod raw_client;
@@ -55,10 +59,7 @@ impl Manager {
 
     fn next(&self) -> String {
         let mut message = [0; 4096];
-        let count = self
-            .0
-            .recv(&mut message)
-            .expect("the manager is told something");
+        let count = self.0.recv(&mut message).unwrap();
         String::from_utf8_lossy(&message[..count]).into_owned()
     }
 

@@ -111,6 +111,8 @@ pub fn run(
     if let Some(user) = &user {
         user.check()?;
     }
+    // As whom systemd has started it, for instance: nothing is left to do.
+    let user = user.filter(|user| !user.is_own());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("zeod")
         .enable_all()

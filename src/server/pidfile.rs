@@ -55,9 +55,10 @@ impl Drop for PidFile {
         // names no process.
         let emptied = OpenOptions::new().write(true).truncate(true).open(&self.0);
         let path = self.0.display();
-        match emptied {
-            Ok(_) => tracing::info!("PID file {path} cannot be removed, and was emptied: {error}"),
-            Err(_) => tracing::warn!("PID file {path} cannot be removed: {error}"),
+        if emptied.is_ok() {
+            tracing::info!("PID file {path} cannot be removed, and was emptied: {error}");
+        } else {
+            tracing::warn!("PID file {path} cannot be removed: {error}");
         }
     }
 }

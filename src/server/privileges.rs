@@ -18,6 +18,8 @@ pub struct Identity {
     name: Option<CString>,
     uid: Uid,
     gid: Gid,
+    /// The group was chosen, and is not just the user's.
+    names_group: bool,
 }
 
 impl Identity {
@@ -55,6 +57,7 @@ impl Identity {
             name,
             uid,
             gid,
+            names_group: group.is_some(),
         })
     }
 
@@ -63,9 +66,10 @@ impl Identity {
         (self.uid.as_raw(), self.gid.as_raw())
     }
 
-    /// Whether the process has this user's rights already, be it root's or not.
-    fn is_own(&self) -> bool {
-        geteuid() == self.uid && getegid() == self.gid
+    /// Whether the process has this user's rights already, be it root's or
+    /// not. Where no group is named, any will do.
+    pub fn is_own(&self) -> bool {
+        geteuid() == self.uid && (getegid() == self.gid || !self.names_group)
     }
 
     /// May this process take the user's rights?
@@ -80,11 +84,8 @@ impl Identity {
         )))
     }
 
-    /// Takes this user's rights for the whole process, for good.
+    /// Takes this user's rights for the whole process, for good. Only root can.
     pub fn take(&self) -> Result<(), ServerError> {
-        if self.is_own() {
-            return Ok(());
-        }
         // The C library does each of these for all threads. Groups first:
         // afterwards the right to change them is gone.
         match &self.name {
@@ -173,7 +174,9 @@ mod tests {
     fn whoever_has_the_rights_keeps_them() {
         let own = format!("{}:{}", geteuid(), getegid());
         let own = Identity::resolve(&own).unwrap();
+        assert!(own.is_own());
         own.check().unwrap();
-        own.take().unwrap();
+        let other_group = format!("{}:4123457", geteuid());
+        assert!(!Identity::resolve(&other_group).unwrap().is_own());
     }
 }

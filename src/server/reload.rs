@@ -112,7 +112,8 @@ fn needing_restart(old: &Config, new: &Config) -> Vec<String> {
     let keys = zeo_keys(&old.zeo, &new.zeo)
         .into_iter()
         .chain(zeod_keys(&old.zeod, &new.zeod))
-        .filter_map(|(key, differs)| differs.then(|| key.to_owned()));
+        .filter(|(_, differs)| *differs)
+        .map(|(key, _)| key.to_owned());
     keys.chain(changed_storages(&old.storages, &new.storages))
         .collect()
 }

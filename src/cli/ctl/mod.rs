@@ -26,6 +26,8 @@ const EXIT_DONE: u8 = 0;
 const EXIT_FAILED: u8 = 1;
 /// For `status`: not running.
 const EXIT_STOPPED: u8 = 3;
+/// For `status`: nobody knows, for the PID file cannot be read.
+const EXIT_UNKNOWN: u8 = 4;
 /// The configuration is wrong, or names no PID file.
 const EXIT_NOT_CONFIGURED: u8 = 6;
 /// For what only a running server can be told.
@@ -87,13 +89,17 @@ impl Ctl {
         let config = config::load(&self.configure, &environment)
             .map_err(|error| (error.to_string(), EXIT_NOT_CONFIGURED))?;
         let pid_file = pid_file(&config).map_err(|text| (text, EXIT_NOT_CONFIGURED))?;
-        let found = process::find(pid_file).map_err(|text| (text, EXIT_FAILED))?;
+        let unknown = if self.action == Action::Status {
+            EXIT_UNKNOWN
+        } else {
+            EXIT_FAILED
+        };
+        let found = process::find(pid_file).map_err(|text| (text, unknown))?;
         let patience = Duration::from_secs(self.timeout.unwrap_or(PATIENCE_SECONDS));
         match (self.action, found) {
             (Action::Start, Found::Running(server)) => {
                 Ok(format!("runs already, pid {}", server.pid()))
             }
-            (Action::Start, found) => self.start(pid_file, &found, patience),
             (Action::Stop, Found::Running(server)) => stop(&server, patience),
             (Action::Wait, Found::Running(server)) => self.wait(&server),
             (Action::Stop | Action::Wait, found) => Ok(found.to_string()),
@@ -101,7 +107,7 @@ impl Ctl {
                 println!("{}", stop(&server, patience)?);
                 self.start(pid_file, &Found::Nothing, patience)
             }
-            (Action::Restart, found) => self.start(pid_file, &found, patience),
+            (Action::Start | Action::Restart, found) => self.start(pid_file, &found, patience),
             (Action::Status, Found::Running(server)) => Ok(status(&config, pid_file, &server)),
             (Action::Status, found @ Found::Stale(_)) => Err((found.to_string(), EXIT_FAILED)),
             (Action::Status, found) => Err((found.to_string(), EXIT_STOPPED)),
@@ -179,12 +185,11 @@ fn status(config: &Config, pid_file: &Path, server: &Server) -> String {
         .and_then(|metadata| metadata.modified())
         .map(local_time)
         .unwrap_or_default();
-    let mut text = format!("runs, pid {}{since}", server.pid());
-    text.push_str(&match ask::storages(&config.zeo) {
+    let answer = match ask::storages(&config.zeo) {
         Ok(answer) => format!(", on {answer}"),
         Err(problem) => format!("; it does not answer: {problem}"),
-    });
-    text
+    };
+    format!("runs, pid {}{since}{answer}", server.pid())
 }
 
 fn local_time(time: SystemTime) -> String {

@@ -190,7 +190,7 @@ fn make_directory(path: &Path, mode: u32, owner: Option<Owner>) -> io::Result<()
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {
             return Ok(());
         }
-        made => made?,
+        other => other?,
     }
     match owner {
         Some((uid, gid)) => chown(path, Some(uid), Some(gid)),
@@ -278,11 +278,11 @@ mod tests {
         };
         assert_eq!(config.storages[0].storage, storage(None));
         assert!(config.warnings.is_empty(), "{:?}", config.warnings);
-        let mode = fs::metadata(instance.join("var"))
+        let permissions = fs::metadata(instance.join("var"))
             .unwrap()
             .permissions()
             .mode();
-        assert_eq!(mode & 0o777, PRIVATE);
+        assert_eq!(permissions & 0o777, PRIVATE);
 
         fs::remove_dir_all(&instance).unwrap();
         let line = [instance.to_str().unwrap(), "--user", "root:12"];
@@ -304,6 +304,14 @@ mod tests {
             !unit.contains('@') || unit.matches('@').count() == 1,
             "{unit}"
         );
+    }
+
+    #[test]
+    fn the_unit_in_etc_is_the_one_for_srv_zeo() {
+        let line = init(&["/srv/zeo", "--user", "zope"]);
+        let (instance, program) = (Path::new("/srv/zeo"), Path::new("/usr/local/bin/zeod"));
+        let unit = line.filled(include_str!("zeod.service.in"), instance, program);
+        assert_eq!(unit, include_str!("../../../etc/zeod.service"));
     }
 
     #[test]
