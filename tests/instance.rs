@@ -197,6 +197,17 @@ fn a_start_that_fails_says_why() {
     instance.replace("<zeo>", "<zeo>\n  no-such-key 1");
     instance.assert_ctl(&["start"], 6, "no-such-key");
     instance.replace("  no-such-key 1\n", "");
+    instance.assert_ctl(&["start"], 0, "started");
+    // And one that came later neither stops a server nor keeps it from being stopped.
+    instance.replace("<zeo>", "<zeo>\n  no-such-key 1");
+    instance.assert_ctl(&["reload"], 6, "no-such-key");
+    instance.assert_ctl(&["restart"], 6, "no-such-key");
+    instance.assert_ctl(&["stop"], 6, "--pid-file");
+    let pid_file = instance.path("var/ZEO.pid");
+    let by_file = ["--pid-file", pid_file.to_str().unwrap()];
+    instance.assert_ctl(&[&by_file[..], &["status"]].concat(), 0, "no-such-key");
+    instance.assert_ctl(&[&by_file[..], &["stop"]].concat(), 0, "stopped");
+    instance.replace("  no-such-key 1\n", "");
     // What only the server finds is shown.
     let data = instance.path("var/Data.fs");
     fs::write(&data, "this is no database").unwrap();
@@ -206,4 +217,6 @@ fn a_start_that_fails_says_why() {
     fs::remove_file(&data).unwrap();
     instance.replace("  pid-filename", "  # pid-filename");
     instance.assert_ctl(&["status"], 6, "there is no pid-filename in <zeo>");
+    instance.assert_ctl(&[&by_file[..], &["start"]].concat(), 0, "started");
+    instance.assert_ctl(&[&by_file[..], &["stop"]].concat(), 0, "stopped");
 }

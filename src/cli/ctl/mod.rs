@@ -44,6 +44,10 @@ pub struct Ctl {
     #[arg(short, long, value_name = "SECONDS")]
     timeout: Option<u64>,
 
+    /// Find the server by this PID file, even where the configuration is wrong
+    #[arg(long, value_name = "PATH")]
+    pid_file: Option<PathBuf>,
+
     /// What to do
     action: Action,
 }
@@ -86,15 +90,23 @@ impl Ctl {
 
     fn act(&self) -> Done {
         let environment = |name: &str| std::env::var(name).ok();
-        let config = config::load(&self.configure, &environment)
-            .map_err(|error| (error.to_string(), EXIT_NOT_CONFIGURED))?;
-        let pid_file = pid_file(&config).map_err(|text| (text, EXIT_NOT_CONFIGURED))?;
+        let config = config::load(&self.configure, &environment).map_err(|error| error.to_string());
+        let pid_file = self
+            .pid_file_of(config.as_ref())
+            .map_err(|text| (text, EXIT_NOT_CONFIGURED))?;
         let unknown = if self.action == Action::Status {
             EXIT_UNKNOWN
         } else {
             EXIT_FAILED
         };
-        let found = process::find(pid_file).map_err(|text| (text, unknown))?;
+        let found = process::find(&pid_file).map_err(|text| (text, unknown))?;
+        // Nothing is begun with a configuration that has a mistake.
+        let config = match (config, self.action) {
+            (Err(text), Action::Start | Action::Restart | Action::Reload) => {
+                return Err((text, EXIT_NOT_CONFIGURED));
+            }
+            (config, _) => config,
+        };
         let patience = Duration::from_secs(self.timeout.unwrap_or(PATIENCE_SECONDS));
         match (self.action, found) {
             (Action::Start, Found::Running(server)) => {
@@ -105,10 +117,10 @@ impl Ctl {
             (Action::Stop | Action::Wait, found) => Ok(found.to_string()),
             (Action::Restart, Found::Running(server)) => {
                 println!("{}", stop(&server, patience)?);
-                self.start(pid_file, &Found::Nothing, patience)
+                self.start(&pid_file, &Found::Nothing, patience)
             }
-            (Action::Start | Action::Restart, found) => self.start(pid_file, &found, patience),
-            (Action::Status, Found::Running(server)) => Ok(status(&config, pid_file, &server)),
+            (Action::Start | Action::Restart, found) => self.start(&pid_file, &found, patience),
+            (Action::Status, Found::Running(server)) => Ok(status(config, &pid_file, &server)),
             (Action::Status, found @ Found::Stale(_)) => Err((found.to_string(), EXIT_FAILED)),
             (Action::Status, found) => Err((found.to_string(), EXIT_STOPPED)),
             (Action::Reload, Found::Running(server)) => tell(
@@ -125,12 +137,25 @@ impl Ctl {
         }
     }
 
+    fn pid_file_of(&self, config: Result<&Config, &String>) -> Result<PathBuf, String> {
+        match (&self.pid_file, config) {
+            (Some(given), _) => Ok(given.clone()),
+            (None, Ok(config)) => pid_file(config).map(Path::to_owned),
+            (None, Err(text)) => Err(format!(
+                "{text}\n(a server that runs can still be found by --pid-file)"
+            )),
+        }
+    }
+
     fn start(&self, pid_file: &Path, found: &Found, patience: Duration) -> Done {
         if let Found::Stale(_) = found {
             println!("{found}");
         }
-        start::in_background(&self.configure, pid_file, patience)
-            .map_err(|text| (text, EXIT_FAILED))
+        let mut arguments = vec!["-C".as_ref(), self.configure.as_os_str()];
+        if let Some(path) = &self.pid_file {
+            arguments.extend(["--pid-file".as_ref(), path.as_os_str()]);
+        }
+        start::in_background(&arguments, pid_file, patience).map_err(|text| (text, EXIT_FAILED))
     }
 
     fn wait(&self, server: &Server) -> Done {
@@ -180,12 +205,12 @@ fn tell(server: &Server, signal: Signal, what: &str) -> Done {
     Ok(format!("pid {} {what}", server.pid()))
 }
 
-fn status(config: &Config, pid_file: &Path, server: &Server) -> String {
+fn status(config: Result<Config, String>, pid_file: &Path, server: &Server) -> String {
     let since = std::fs::metadata(pid_file)
         .and_then(|metadata| metadata.modified())
         .map(local_time)
         .unwrap_or_default();
-    let answer = match ask::storages(&config.zeo) {
+    let answer = match config.and_then(|config| ask::storages(&config.zeo)) {
         Ok(answer) => format!(", on {answer}"),
         Err(problem) => format!("; it does not answer: {problem}"),
     };

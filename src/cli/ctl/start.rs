@@ -1,5 +1,6 @@
 //! A start in the background.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -26,7 +27,11 @@ const NOT_FOR_THE_SERVER: [&str; 5] = [
 
 /// Starts the server and waits until clients can connect. What it writes to
 /// standard error stands beside the PID file, in a file with the ending `.out`.
-pub fn in_background(config: &Path, pid_file: &Path, patience: Duration) -> Result<String, String> {
+pub fn in_background(
+    arguments: &[&OsStr],
+    pid_file: &Path,
+    patience: Duration,
+) -> Result<String, String> {
     let failed = |what: &str| {
         let what = what.to_owned();
         move |error: io::Error| format!("{what}: {error}")
@@ -37,8 +42,7 @@ pub fn in_background(config: &Path, pid_file: &Path, patience: Duration) -> Resu
     let program = std::env::current_exe().map_err(failed("this program's path"))?;
     let mut command = Command::new(&program);
     command
-        .arg("-C")
-        .arg(config)
+        .args(arguments)
         .env("NOTIFY_SOCKET", &ear.path)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
