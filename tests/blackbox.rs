@@ -26,3 +26,5 @@ mod stops;
 mod unread;
 #[path = "blackbox/votes.rs"]
 mod votes;
+#[path = "support/waiting.rs"]
+mod waiting;

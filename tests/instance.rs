@@ -6,16 +6,17 @@
 mod python_env;
 #[path = "support/python_script.rs"]
 mod python_script;
+#[path = "support/waiting.rs"]
+mod waiting;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-
-const PATIENCE: Duration = Duration::from_secs(30);
+use waiting::await_text;
 
 /// An instance whose server is killed with the test.
 struct Instance {
@@ -79,15 +80,7 @@ impl Instance {
     }
 
     fn await_log(&self, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let log = fs::read_to_string(self.path("log/zeo.log")).unwrap_or_default();
-            if log.contains(text) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "no {text:?}:\n{log}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        await_text(&self.path("log/zeo.log"), text);
     }
 
     fn replace(&self, old: &str, new: &str) {

@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic in a helper is a failed test")]
 
-#[path = "support/server_process.rs"]
-mod server_process;
+#[path = "support/waiting.rs"]
+mod waiting;
 
 use std::fs::{self, Permissions};
 use std::io::Read as _;
@@ -15,8 +15,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
-use server_process::PATIENCE;
 use tempfile::TempDir;
+use waiting::{PATIENCE, await_text, wait_until};
 
 /// The user whom every system has for those without rights, by number: names differ.
 const NOBODY: u32 = 65534;
@@ -91,14 +91,6 @@ fn numbers(status: &Path, name: &str) -> Vec<u32> {
         .collect()
 }
 
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 /// Ended with the test.
 struct Guard(std::process::Child);
 
@@ -163,9 +155,7 @@ fn root_gives_its_rights_up_before_the_storages_are_opened() {
         .unwrap();
     let mut server = Guard(server);
     let log = site.path("var/zeo.log");
-    wait_until("it listens", || {
-        fs::read_to_string(&log).is_ok_and(|log| log.contains("listening on"))
-    });
+    await_text(&log, "listening on");
 
     for task in fs::read_dir(format!("/proc/{}/task", server.0.id())).unwrap() {
         let status = task.unwrap().path().join("status");
@@ -198,9 +188,7 @@ fn root_gives_its_rights_up_before_the_storages_are_opened() {
     fs::rename(&log, site.path("var/zeo.log.1")).unwrap();
     let pid = Pid::from_child(&server.0);
     kill_process(pid, Signal::USR2).unwrap();
-    wait_until("the log is reopened", || {
-        fs::read_to_string(&log).is_ok_and(|log| log.contains("log files reopened"))
-    });
+    await_text(&log, "log files reopened");
     assert_eq!(owner(&log), (NOBODY, GROUP));
 
     kill_process(pid, Signal::TERM).unwrap();
@@ -217,8 +205,54 @@ fn root_gives_its_rights_up_before_the_storages_are_opened() {
         .unwrap();
     let server = Guard(server);
     wait_until("it can be connected to", || {
-        UnixStream::connect(site.path("zeo.sock")).is_ok()
+        UnixStream::connect(site.path("zeo.sock")).ok()
     });
     let pid = fs::read_to_string(site.path("zeod.pid")).unwrap();
     assert_eq!(pid.trim(), server.0.id().to_string());
+}
+
+#[test]
+fn an_instance_of_another_user_is_managed_by_root() {
+    if !geteuid().is_root() {
+        eprintln!("\n!!! SKIPPED: giving files to another user needs root's rights\n");
+        return;
+    }
+    let site = Site::new();
+    let home = site.path("i");
+    let made = Command::new(&site.program)
+        .arg("init")
+        .arg(&home)
+        .args(["--user", &format!("{NOBODY}:{GROUP}"), "--address"])
+        .arg(home.join("var/zeo.sock"))
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    for name in ["i/var", "i/log"] {
+        assert_eq!(owner(&site.path(name)), (NOBODY, GROUP), "{name}");
+    }
+    assert_eq!(owner(&site.path("i/etc/zeo.conf")), (0, 0));
+    let zeoctl = |action: &str| {
+        let mut command = Command::new(home.join("bin/zeoctl"));
+        let output = command.arg(action).stdin(Stdio::null()).output().unwrap();
+        (output.status.code(), said(&output))
+    };
+    assert_eq!(zeoctl("start"), (Some(0), String::new()));
+    let running = zeoctl("status");
+    let files = ["i/var/Data.fs", "i/log/zeo.log"].map(|name| owner(&site.path(name)));
+    let reloaded = zeoctl("reload");
+    let log = site.path("i/log/zeo.log");
+    let deadline = Instant::now() + PATIENCE;
+    let is_reloaded =
+        || fs::read_to_string(&log).is_ok_and(|log| log.contains("configuration reloaded"));
+    while !is_reloaded() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let stopped = zeoctl("stop");
+    // Nothing is checked before the server has stopped.
+    assert_eq!(running.0, Some(0), "{}", running.1);
+    assert_eq!(files, [(NOBODY, GROUP); 2]);
+    assert_eq!(reloaded.0, Some(0), "{}", reloaded.1);
+    assert_eq!(stopped.0, Some(0), "{}", stopped.1);
+    assert!(!site.path("i/var/ZEO.pid").exists());
+    assert!(is_reloaded());
 }

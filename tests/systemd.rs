@@ -47,6 +47,11 @@ fn start(directory: &Path, command: Command) -> ServerProcess {
     ServerProcess::start(command, &address_file, &directory.join("stderr.log")).unwrap()
 }
 
+fn write_configuration(directory: &Path) {
+    let conf = "<zeo>\n  address localhost:1\n</zeo>\n<mappingstorage 1>\n</mappingstorage>\n";
+    std::fs::write(directory.join("zeo.conf"), conf).unwrap();
+}
+
 /// The manager's end: the messages in the order of their coming.
 struct Manager(UnixDatagram);
 
@@ -77,19 +82,6 @@ impl Manager {
     }
 }
 
-/// Waits until a line of the log has this in it.
-fn await_log(server: &ServerProcess, text: &str) -> String {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let log = server.stderr();
-        if log.contains(text) {
-            return log;
-        }
-        assert!(Instant::now() < deadline, "no {text:?}:\n{log}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 fn has(message: &str, line: &str) -> bool {
     message.lines().any(|own| own == line)
 }
@@ -99,8 +91,10 @@ fn the_manager_is_told_of_start_life_reload_and_stop() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("notify");
     let manager = Manager::new(&socket);
+    write_configuration(directory.path());
     let mut command = zeod(directory.path(), r#"exec "$0" "$@""#);
     command
+        .args(["-C", "zeo.conf"])
         .env("NOTIFY_SOCKET", &socket)
         .env("WATCHDOG_USEC", "100000");
     let mut server = start(directory.path(), command);
@@ -213,8 +207,8 @@ fn sockets_that_are_handed_over_take_the_place_of_the_address() {
     let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
     std::io::Read::read_exact(&mut stream, &mut greeting).unwrap();
     assert_eq!(&greeting, b"\0\0\0\x02Z5");
-    await_log(&server, &format!("listening on {address}"));
-    let log = await_log(&server, &format!("listening on {}", path.display()));
+    server.await_stderr(&format!("listening on {address}"));
+    let log = server.await_stderr(&format!("listening on {}", path.display()));
     let warning = "address 127.0.0.1:0 of the configuration is not used";
     assert!(log.contains(warning), "{log}");
     server.signal(Signal::TERM).unwrap();
@@ -227,8 +221,7 @@ fn the_configured_address_is_used_silently_where_it_is_handed_over() {
     let directory = tempfile::tempdir().unwrap();
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = tcp.local_addr().unwrap();
-    let conf = "<zeo>\n  address localhost:1\n</zeo>\n<mappingstorage 1>\n</mappingstorage>\n";
-    std::fs::write(directory.path().join("zeo.conf"), conf).unwrap();
+    write_configuration(directory.path());
     let mut command = Command::new("/bin/sh");
     command
         .args(["-c", SET_PID, env!("CARGO_BIN_EXE_zeod"), "-C", "zeo.conf"])
@@ -237,7 +230,7 @@ fn the_configured_address_is_used_silently_where_it_is_handed_over() {
     hand_over(&mut command, vec![tcp.into()]);
     let server = start(directory.path(), command);
     assert_eq!(server.address(), address);
-    await_log(&server, "listening on");
+    server.await_stderr("listening on");
     assert!(
         !server.stderr().contains("is not used"),
         "{}",
@@ -288,13 +281,13 @@ fn the_journal_gets_priorities_and_no_times() {
     let directory = tempfile::tempdir().unwrap();
     let server = start(directory.path(), zeod(directory.path(), SET_JOURNAL));
     let line = format!("\n<6>ZEO.runzeo listening on {}\n", server.address());
-    let log = await_log(&server, &line);
+    let log = server.await_stderr(&line);
     assert!(log.lines().all(|line| line.starts_with('<')), "{log}");
     // A warning is one for the journal, too.
     let mut stranger = RawClient::connect(server.address()).unwrap();
     stranger.send_frame(b"no such protocol").unwrap();
     assert!(stranger.is_closed_within(PATIENCE));
-    await_log(&server, "\n<4>ZEO.StorageServer (");
+    server.await_stderr("\n<4>ZEO.StorageServer (");
 }
 
 #[test]
@@ -303,6 +296,6 @@ fn another_stream_than_the_journal_gets_times() {
     let mut command = zeod(directory.path(), r#"exec "$0" "$@""#);
     command.env("JOURNAL_STREAM", "1:2");
     let server = start(directory.path(), command);
-    let log = await_log(&server, "listening on");
+    let log = server.await_stderr("listening on");
     assert!(log.starts_with("20"), "{log}");
 }

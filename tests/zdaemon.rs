@@ -4,18 +4,18 @@
 
 #[path = "support/python_env.rs"]
 mod python_env;
+#[path = "support/waiting.rs"]
+mod waiting;
 
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
-
-const PATIENCE: Duration = Duration::from_secs(30);
+use waiting::{await_text, wait_until};
 
 /// An instance, and the manager that was started for it.
 struct Managed {
@@ -72,10 +72,7 @@ impl Managed {
     }
 
     fn await_log(&self, text: &str) {
-        wait_until(text, || {
-            let log = fs::read_to_string(self.path("log/zeo.log")).ok()?;
-            log.contains(text).then_some(())
-        });
+        await_text(&self.path("log/zeo.log"), text);
     }
 }
 
@@ -86,17 +83,6 @@ impl Drop for Managed {
         for pid in self.manager.into_iter().chain(server) {
             let _ = kill_process(pid, Signal::KILL);
         }
-    }
-}
-
-fn wait_until<T>(what: &str, condition: impl Fn() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = condition() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -27,11 +27,12 @@ impl Handed {
     /// for children of this process.
     pub fn take() -> Result<Option<Self>, ServerError> {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
-        let mut names = names.split(':').filter(|name| !name.is_empty());
+        let mut names = names.split(':');
         let mut sockets = ListenFd::from_env();
         let mut handed = Self::default();
         for place in 0..sockets.len() {
-            let name = names.next().unwrap_or("unnamed");
+            let name = names.next().filter(|name| !name.is_empty());
+            let name = name.unwrap_or("unnamed");
             let refused = |problem: String| ServerError::Listen {
                 address: format!("socket {place} ({name}) of the service manager"),
                 problem,

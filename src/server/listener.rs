@@ -115,9 +115,8 @@ impl Listeners {
     /// others of this user can connect and the server can remove it.
     pub fn give_to(&self, owner: Owner) -> io::Result<()> {
         let (uid, gid) = owner;
-        let ours = self.unix.iter().filter(|socket| socket.is_ours);
-        ours.into_iter()
-            .try_for_each(|socket| std::os::unix::fs::lchown(&socket.path, Some(uid), Some(gid)))
+        let mut ours = self.unix.iter().filter(|socket| socket.is_ours);
+        ours.try_for_each(|socket| std::os::unix::fs::lchown(&socket.path, Some(uid), Some(gid)))
     }
 
     /// The addresses as a client would give them.

@@ -4,6 +4,7 @@
 mod activation;
 mod connection;
 mod drain;
+mod entrance;
 mod limits;
 mod listener;
 mod logging;
@@ -20,20 +21,19 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::config::{Address, Config};
+use crate::config::Config;
 use crate::session::Databases;
 use crate::storage::StorageError;
 use crate::wire::Format;
 use activation::Handed;
 use drain::Connections;
+use entrance::Entrance;
 use limits::{ABORT_TIME, CHECKPOINT_INTERVAL};
-use listener::Listeners;
 pub use logging::LoggingError;
-use pidfile::PidFile;
 pub use privileges::{Identity, Owner};
 use reload::Reload;
 pub use reload::Reread;
-use signals::{Signals, Wanted};
+use signals::Wanted;
 use tls::Tls;
 pub use tls::TlsError;
 
@@ -144,83 +144,6 @@ pub fn run(
     stopped
 }
 
-/// What is there before the storages are opened, and before the log is.
-struct Entrance {
-    signals: Signals,
-    listeners: Listeners,
-    pid_file: Option<PidFile>,
-    /// What to say once there is a log.
-    complaints: Vec<String>,
-}
-
-impl Entrance {
-    async fn open(
-        config: &Config,
-        handed: Option<Handed>,
-        user: Option<&Identity>,
-    ) -> Result<Self, ServerError> {
-        // First of all, so that a signal during a long start is not lost.
-        let signals = Signals::new().map_err(ServerError::io("catching signals"))?;
-        let mut complaints = Vec::new();
-        let address = &config.zeo.address;
-        let listeners = match handed {
-            Some(handed) => {
-                if !handed.includes(address, &resolved(address).await) {
-                    complaints.push(format!(
-                        "address {address} of the configuration is not used: the service manager \
-                         has handed over other sockets"
-                    ));
-                }
-                Listeners::from_handed(handed)
-                    .map_err(ServerError::io("taking the service manager's sockets"))?
-            }
-            None => Listeners::bind(address).await?,
-        };
-        let owner = user.map(Identity::owner);
-        if let Some(owner) = owner {
-            listeners
-                .give_to(owner)
-                .map_err(ServerError::io(format!("giving {address} to its user")))?;
-        }
-        let pid_file = PidFile::write(config, owner).unwrap_or_else(|error| {
-            let path = config.zeo.pid_filename.as_deref().unwrap_or(Path::new(""));
-            complaints.push(format!(
-                "PID file {} cannot be written: {error}",
-                path.display()
-            ));
-            None
-        });
-        Ok(Self {
-            signals,
-            listeners,
-            pid_file,
-            complaints,
-        })
-    }
-
-    fn report(&self) {
-        for complaint in &self.complaints {
-            tracing::warn!("{complaint}");
-        }
-        if let Some(pid_file) = &self.pid_file {
-            tracing::info!("created PID file {}", pid_file.path().display());
-        }
-    }
-}
-
-/// The addresses of a host's name, where there is one.
-async fn resolved(address: &Address) -> Vec<std::net::SocketAddr> {
-    let Address::Tcp {
-        host: Some(host),
-        port,
-    } = address
-    else {
-        return Vec::new();
-    };
-    let found = tokio::net::lookup_host((host.as_str(), *port)).await;
-    found.map(Iterator::collect).unwrap_or_default()
-}
-
 async fn serve(
     config: &Config,
     entrance: Entrance,
@@ -263,6 +186,8 @@ async fn serve(
             }
             wanted = signals.next() => match wanted {
                 Wanted::Stop => break,
+                // Nothing can be read again: the terminal was closed.
+                Wanted::Reload if config.source.as_os_str().is_empty() => break,
                 Wanted::Reload => {
                     notify::reloading();
                     tokio::task::block_in_place(|| reload.run(&databases));

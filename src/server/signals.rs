@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub enum Wanted {
     /// SIGTERM, SIGINT.
     Stop,
-    /// SIGHUP: the configuration was changed.
+    /// SIGHUP: the configuration was changed. (Or the terminal was closed.)
     Reload,
     /// SIGUSR2: somebody has moved the log files away.
     ReopenLogs,

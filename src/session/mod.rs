@@ -141,11 +141,12 @@ impl Session {
     /// The server stops, and this client has nothing left that was promised to
     /// it: no request is handled any more, a vote least of all.
     pub fn is_drained(&self) -> bool {
-        let transaction = self
-            .registered
-            .as_ref()
-            .and_then(|registered| registered.transaction.as_ref());
-        self.draining && !transaction.is_some_and(ClientTransaction::is_promised)
+        let registered = self.registered.as_ref();
+        let is_promised = |registered: &Registered| {
+            let transaction = registered.transaction.as_ref();
+            transaction.is_some_and(ClientTransaction::is_promised)
+        };
+        self.draining && !registered.is_some_and(is_promised)
     }
 
     /// The client's name in the log.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use crate::raw_client::PATIENCE;
 use crate::server_process::{ServerProcess, Zeod};
 use crate::site::{NEW, await_vote, commit, send_vote, status, value};
+use crate::waiting::{await_text, wait_until};
 
 struct Reloaded {
     server: ServerProcess,
@@ -42,15 +43,7 @@ impl Reloaded {
 
     /// Waits until `text` stands in the log.
     fn await_log(&self, name: &str, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let log = fs::read_to_string(self.path(name)).unwrap_or_default();
-            if log.contains(text) {
-                return log;
-            }
-            assert!(Instant::now() < deadline, "no {text:?} in {name}:\n{log}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        await_text(&self.path(name), text)
     }
 
     fn client(&self) -> crate::raw_client::RawClient {
@@ -81,16 +74,11 @@ fn a_transaction_timeout_holds_for_the_next_transactions() {
     site.await_log("stderr.log", "Transaction timeout after 1 seconds");
     // Without the key the default holds again.
     site.reload("", "");
-    let deadline = Instant::now() + PATIENCE;
-    while fs::read_to_string(site.path("stderr.log"))
-        .unwrap()
-        .matches("changed transaction-timeout")
-        .count()
-        < 2
-    {
-        assert!(Instant::now() < deadline);
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_until("the second reload", || {
+        let log = fs::read_to_string(site.path("stderr.log")).ok()?;
+        let reloads = log.matches("changed transaction-timeout").count();
+        (reloads == 2).then_some(())
+    });
     let mut client = site.client();
     commit(&mut client, 1, NEW, b"data");
     status(&mut client);
@@ -175,4 +163,12 @@ fn a_mistake_changes_nothing_and_is_named_with_its_line() {
         site.server.wait(Duration::from_millis(10)).is_err(),
         "it has ended"
     );
+}
+
+#[test]
+fn without_a_configuration_file_there_is_nothing_to_reload() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = Zeod::start_in(directory.path(), &[]).unwrap();
+    server.signal(Signal::HUP).unwrap();
+    assert_eq!(server.wait(PATIENCE).unwrap().code(), Some(0));
 }

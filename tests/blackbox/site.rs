@@ -64,15 +64,7 @@ impl Site {
 
     /// Waits until the log has a line with `text`.
     pub fn await_log(&self, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let log = self.zeod.process.stderr();
-            if log.contains(text) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "no {text:?} in the log:\n{log}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        self.zeod.process.await_stderr(text);
     }
 
     /// Waits until only the bystander is connected.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -35,14 +35,6 @@ fn voted(server: &ServerProcess, oid: u64) -> RawClient {
     let vote = send_vote(&mut client, oid, NEW, b"voted");
     await_vote(&mut client, vote);
     client
-}
-
-fn await_log(server: &ServerProcess, text: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    while !server.stderr().contains(text) {
-        assert!(Instant::now() < deadline, "{text:?}:\n{}", server.stderr());
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]
@@ -91,7 +83,7 @@ fn an_abort_ends_the_stop_as_a_finish_does() {
     let mut server = start(directory.path(), "10m");
     let mut client = voted(&server, 1);
     server.signal(Signal::TERM).unwrap();
-    await_log(&server, "stopping");
+    server.await_stderr("stopping");
     value(&mut client, "tpc_abort", &transaction_arguments());
     assert!(client.is_closed_within(PATIENCE));
     assert_eq!(server.wait(STOP_PATIENCE).unwrap().code(), Some(0));
@@ -112,7 +104,7 @@ fn no_new_vote_is_taken_during_the_stop() {
     let vote = send_vote(&mut waiting, 1, NEW, b"waits");
     let mut idle = client(&server);
     server.signal(Signal::TERM).unwrap();
-    await_log(&server, "stopping");
+    server.await_stderr("stopping");
     // Both writes can fail already: that is a refusal, too.
     let _ = storing.send_call("vote", &transaction_arguments());
     assert!(storing.is_closed_within(PATIENCE));
@@ -161,7 +153,7 @@ fn a_second_signal_hastens_the_stop() {
     let mut server = start(directory.path(), "10m");
     let mut client = voted(&server, 1);
     server.signal(Signal::TERM).unwrap();
-    await_log(&server, "stopping");
+    server.await_stderr("stopping");
     assert!(server.wait(Duration::from_millis(100)).is_err());
     server.signal(Signal::INT).unwrap();
     assert!(client.is_closed_within(PATIENCE));

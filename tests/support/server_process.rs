@@ -81,6 +81,19 @@ impl ServerProcess {
             .unwrap_or_default()
     }
 
+    /// Waits until `text` stands in what it has written to stderr; all of that.
+    pub fn await_stderr(&self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let log = self.stderr();
+            if log.contains(text) {
+                return log;
+            }
+            assert!(Instant::now() < deadline, "no {text:?} in the log:\n{log}");
+            sleep(POLL);
+        }
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         Ok(kill_process(Pid::from_child(&self.child), signal)?)
