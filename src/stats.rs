@@ -1,7 +1,16 @@
-//! Counters that every part increments and the status reports read.
+//! Counters that every part increments and `status` reads. All of them are
+//! atomics that nobody waits for.
+
+mod clients;
+mod histogram;
+mod requests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
+
+pub use clients::{Client, Clients, Connected, Connections, TransactionStage};
+pub use histogram::{Histogram, Observed};
+pub use requests::RequestStats;
 
 /// A number that only goes up.
 #[derive(Debug, Default)]
@@ -11,6 +20,11 @@ impl Counter {
     /// One more.
     pub fn increment(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So many more.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
     }
 
     /// So many so far.
@@ -35,13 +49,19 @@ impl Gauge {
         debug_assert!(before > 0, "a gauge counts things that exist");
     }
 
+    /// So many from now on, whatever it was.
+    pub fn set(&self, count: u64) {
+        self.0.store(count, Ordering::Relaxed);
+    }
+
     /// So many now.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// What is counted of one storage. The names are those of ZEO's `server_status`.
+/// What is counted of one storage. The names, as far as ZEO has them, are those
+/// of its `server_status`.
 #[derive(Debug)]
 pub struct StorageStats {
     /// When the server started.
@@ -56,14 +76,35 @@ pub struct StorageStats {
     pub aborts: Counter,
     /// Votes that failed with a conflict.
     pub conflicts: Counter,
+    /// Votes whose conflicts were given to the client to resolve.
+    pub conflicts_handed_back: Counter,
     /// Conflicts resolved on the server.
     pub conflicts_resolved: Counter,
     /// Transactions begun and not ended.
     pub active_txns: Gauge,
+    /// Every request.
+    pub requests: RequestStats,
+    /// Transactions that were written with one sync.
+    pub batch_sizes: Histogram,
+    /// How long making a batch durable took.
+    pub commit_times: Histogram,
+    /// Packs that came to their end.
+    pub packs: Counter,
+    /// Packs that did not.
+    pub packs_failed: Counter,
+    /// Blobs that clients sent.
+    pub blobs_received: Counter,
+    /// Their bytes.
+    pub blob_bytes_received: Counter,
+    /// Blobs that clients were sent.
+    pub blobs_sent: Counter,
+    /// Their bytes.
+    pub blob_bytes_sent: Counter,
 }
 
-impl Default for StorageStats {
-    fn default() -> Self {
+impl StorageStats {
+    /// Nothing has happened yet. Requests have so many methods.
+    pub fn new(methods: usize) -> Self {
         Self {
             start: SystemTime::now(),
             loads: Counter::default(),
@@ -71,8 +112,18 @@ impl Default for StorageStats {
             commits: Counter::default(),
             aborts: Counter::default(),
             conflicts: Counter::default(),
+            conflicts_handed_back: Counter::default(),
             conflicts_resolved: Counter::default(),
             active_txns: Gauge::default(),
+            requests: RequestStats::new(methods),
+            batch_sizes: Histogram::of_batches(),
+            commit_times: Histogram::of_times(),
+            packs: Counter::default(),
+            packs_failed: Counter::default(),
+            blobs_received: Counter::default(),
+            blob_bytes_received: Counter::default(),
+            blobs_sent: Counter::default(),
+            blob_bytes_sent: Counter::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use super::limits::{
     MAX_STRANGERS_FRAME_BYTES, READ_BYTES, STALLED_TIME,
 };
 use crate::session::{self, Databases, Outbox, SENT_AHEAD_BYTES, Session};
+use crate::stats::Client;
 use crate::transaction::Blocking;
 use crate::wire::{
     self, ClientHello, DecodeError, Exception, FRAME_HEADER_BYTES, Format, FrameStep, Message,
@@ -32,6 +34,17 @@ enum End {
     Stopping,
     /// The client held its locks for longer than this.
     TransactionTimeout(Duration),
+}
+
+impl End {
+    /// Why the server ended it, in one word for the statistics.
+    fn cut_off(&self) -> Option<&'static str> {
+        match self {
+            Self::Closed | Self::Io(_) | Self::Stopping => None,
+            Self::CutOff(_) => Some("rule"),
+            Self::TransactionTimeout(_) => Some("transaction_timeout"),
+        }
+    }
 }
 
 impl From<io::Error> for End {
@@ -61,6 +74,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let label = session.label().to_owned();
+    let client = Arc::clone(session.client());
     let hello = tokio::time::timeout(HELLO_TIME, greet(&mut stream, format));
     // Nobody but a stop has anything for one who has not registered.
     let inbox = session.inbox();
@@ -73,16 +87,19 @@ where
         Ok(Ok(ClientHello::Speak(format))) => {
             let mut connection = Connection::new(stream, session, format);
             let end = connection.run().await;
-            return log_end(connection.session.label(), &end);
+            return log_end(connection.session.label(), &client, &end);
         }
         Ok(Ok(ClientHello::Ruok)) => answer_ruok(&mut stream, databases).await,
         Ok(Err(end)) => end,
         Err(_) => End::CutOff(format!("no greeting within {} s", HELLO_TIME.as_secs())),
     };
-    log_end(&label, &end);
+    log_end(&label, &client, &end);
 }
 
-fn log_end(label: &str, end: &End) {
+fn log_end(label: &str, client: &Client, end: &End) {
+    if let Some(reason) = end.cut_off() {
+        client.note_cut_off(reason);
+    }
     match end {
         End::Closed => tracing::info!("({label}) disconnected"),
         End::Io(error) => tracing::info!("({label}) disconnected: {error}"),
@@ -280,7 +297,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Poll::Ready(Err(end)) => return Poll::Ready(Err(end)),
             Poll::Pending => false,
         };
-        let is_full = self.outbox.unsent().len() >= MAX_OUTBOX_BYTES;
+        let unsent = self.outbox.unsent().len();
+        self.session.client().unsent_bytes.set(unsent as u64);
+        let is_full = unsent >= MAX_OUTBOX_BYTES;
         let mut progress = was_full && !is_full;
         if !is_full && self.filled < self.input.len() {
             match self.poll_read(context) {
@@ -307,6 +326,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             match Pin::new(&mut self.stream).poll_write(context, self.outbox.unsent()) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::Closed)),
                 Poll::Ready(Ok(count)) => {
+                    self.session.client().sent_bytes.add(count as u64);
                     self.outbox.note_sent(count);
                     self.timer.stalled_since = None;
                 }
@@ -329,7 +349,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match Pin::new(&mut self.stream).poll_read(context, &mut room) {
             Poll::Ready(Ok(())) if room.filled().is_empty() => Poll::Ready(Err(End::Closed)),
             Poll::Ready(Ok(())) => {
-                self.filled += room.filled().len();
+                let count = room.filled().len();
+                self.session.client().received_bytes.add(count as u64);
+                self.filled += count;
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
@@ -375,13 +397,11 @@ fn handle(payload: &[u8], session: &mut Session, outbox: &mut Outbox) -> Result<
             one_way,
             request,
         }) => {
-            let method = request.method();
             if request.is_barrier() {
                 session.settle();
                 session.deliver(outbox, &InPlace)?;
             }
-            let outcome = session.handle(&id, request, &InPlace);
-            session::put(outbox, &id, one_way, outcome).map_err(|why| format!("{method}: {why}"))
+            session.answer(&id, one_way, request, outbox, &InPlace)
         }
         Err(DecodeError::BadArguments {
             id,

@@ -2,14 +2,16 @@
 //! in memory.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use super::{Outbox, Outcome, Registered, Session, waiting};
 use crate::disk::Access;
+use crate::stats::StorageStats;
 use crate::storage::StorageError;
 use crate::storage::blob::{BlobFile, BlobUpload, PendingBlob};
 use crate::transaction::Blocking;
 use crate::types::{Oid, Tid};
-use crate::wire::{Exception, MessageId, Reply, ServerCall, TransactionKey};
+use crate::wire::{Exception, MessageId, Method, Reply, ServerCall, TransactionKey};
 
 /// Blobs are sent in pieces of this size, as the reference does.
 const PIECE_BYTES: usize = 59_000;
@@ -33,6 +35,7 @@ struct BlobSend {
     oid: Oid,
     serial: Tid,
     file: BlobFile,
+    asked_at: Instant,
     /// None: nothing was sent yet.
     position: Option<u64>,
 }
@@ -52,7 +55,8 @@ impl Session {
             return Ok(());
         };
         while out.unsent().len() < SENT_AHEAD_BYTES && !registered.sends.queue.is_empty() {
-            registered.sends.send_piece(out, blocking)?;
+            let stats = &registered.database.stats;
+            registered.sends.send_piece(out, stats, blocking)?;
         }
         Ok(())
     }
@@ -60,7 +64,12 @@ impl Session {
 
 impl BlobSends {
     /// Puts out the next piece of the first blob, or its end.
-    fn send_piece(&mut self, out: &mut Outbox, blocking: &dyn Blocking) -> Result<(), String> {
+    fn send_piece(
+        &mut self,
+        out: &mut Outbox,
+        stats: &StorageStats,
+        blocking: &dyn Blocking,
+    ) -> Result<(), String> {
         let Some(send) = self.queue.front_mut() else {
             return Ok(());
         };
@@ -86,6 +95,9 @@ impl BlobSends {
         if self.buffer.is_empty() {
             out.call(&ServerCall::ReceiveBlobStop { oid, serial });
             out.reply(&send.request, &Reply::Nothing);
+            let took = send.asked_at.elapsed();
+            stats.requests.note_time(Method::SendBlob.number(), took);
+            stats.blobs_sent.increment();
             self.queue.pop_front();
         } else {
             out.call(&ServerCall::ReceiveBlobChunk {
@@ -93,6 +105,7 @@ impl BlobSends {
                 serial,
                 chunk: &self.buffer,
             });
+            stats.blob_bytes_sent.add(self.buffer.len() as u64);
             send.position = Some(position + self.buffer.len() as u64);
         }
         Ok(())
@@ -121,6 +134,7 @@ impl Registered {
                     oid,
                     serial,
                     file,
+                    asked_at: Instant::now(),
                     position: None,
                 });
                 Outcome::Later
@@ -165,7 +179,11 @@ impl Registered {
             written = waiting(blocking, || upload.write_back());
         }
         match written {
-            Ok(()) => Outcome::DONE,
+            Ok(()) => {
+                let bytes = chunk.len() as u64;
+                self.database.stats.blob_bytes_received.add(bytes);
+                Outcome::DONE
+            }
             Err(error) => {
                 self.upload = None;
                 error.into()
@@ -182,7 +200,10 @@ impl Registered {
         data: &[u8],
     ) -> Outcome<'static> {
         match self.upload.take().map(BlobUpload::finish) {
-            Some(blob) => self.store_blob(key, oid, serial, data, blob),
+            Some(blob) => {
+                self.database.stats.blobs_received.increment();
+                self.store_blob(key, oid, serial, data, blob)
+            }
             None => out_of_turn("storeBlobEnd without storeBlobStart"),
         }
     }

@@ -55,6 +55,7 @@ impl Session {
                     out.call(&ServerCall::Info { length, size });
                     out.reply(&id, &Reply::Tid(finished.tid));
                 }
+                self.note_answered_later(false);
             }
             Delivery::Finished(Err(cause)) => {
                 let exception = Exception::StorageSystemError {
@@ -63,11 +64,14 @@ impl Session {
                 if let Some(id) = registered.finished() {
                     out.error(&id, &exception);
                 }
+                self.note_answered_later(true);
             }
             Delivery::LocksGranted(ticket) => {
                 let granted = registered.locks_granted(ticket, &self.label, blocking);
                 if let Some((id, outcome)) = granted {
+                    let is_failure = matches!(outcome, Outcome::Error(_));
                     put(out, &id, false, outcome)?;
+                    self.note_answered_later(is_failure);
                 }
             }
             Delivery::Done {

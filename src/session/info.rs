@@ -111,7 +111,7 @@ fn status_of(database: &Database) -> Vec<(&'static str, Item)> {
 }
 
 /// A time as C's `ctime` writes it, in local time.
-fn ctime(time: SystemTime) -> String {
+pub fn ctime(time: SystemTime) -> String {
     match jiff::Timestamp::try_from(time) {
         Ok(time) => time
             .to_zoned(jiff::tz::TimeZone::system())

@@ -10,6 +10,7 @@
 //! client was told of; `lastTransaction` and `getInvalidations` answer from there.
 
 mod access;
+mod answer;
 mod blob;
 mod deliver;
 mod errors;
@@ -30,14 +31,16 @@ use std::time::{Duration, Instant};
 pub use access::{AccessLists, Peer};
 pub use blob::SENT_AHEAD_BYTES;
 pub use deliver::put;
-pub use info::{Databases, ruok};
+pub use info::{Databases, ctime, ruok};
 pub use outbox::Outbox;
 
+use crate::stats::Client;
 use crate::storage::StorageError;
 use crate::storage::blob::BlobUpload;
 use crate::transaction::{Blocking, Database, Inbox};
 use crate::types::Tid;
 use crate::wire::{Exception, MessageId, Reply, Request, Value};
+use answer::Tally;
 use blob::BlobSends;
 use iterate::Iterators;
 use tpc::ClientTransaction;
@@ -76,7 +79,9 @@ pub struct Session {
     peer: Option<Peer>,
     /// The client in the log: its label if it gave one, and its address.
     label: String,
-    address: String,
+    /// What others may know of the client.
+    client: Arc<Client>,
+    tally: Tally,
     inbox: Arc<Inbox>,
     registered: Option<Registered>,
     /// Records are read into this; it keeps its size from load to load.
@@ -111,7 +116,8 @@ impl Session {
             access: Arc::default(),
             peer: None,
             label: address.clone(),
-            address,
+            client: Arc::new(Client::new(address)),
+            tally: Tally::default(),
             inbox: Arc::default(),
             registered: None,
             buffer: Vec::new(),
@@ -131,6 +137,11 @@ impl Session {
     /// Where others leave messages for this client.
     pub fn inbox(&self) -> &Arc<Inbox> {
         &self.inbox
+    }
+
+    /// What others may know of the client.
+    pub fn client(&self) -> &Arc<Client> {
+        &self.client
     }
 
     /// Has the client chosen a storage?
@@ -165,7 +176,7 @@ impl Session {
             return self.register(&storage, read_only);
         }
         let Some(registered) = &mut self.registered else {
-            return Outcome::Close(format!("{} before register", request.method()));
+            return Outcome::Close("asked for before register".to_owned());
         };
         match request {
             Request::LoadBefore { oid, tid } => {
@@ -186,7 +197,9 @@ impl Session {
             Request::Pack { time, wait } => registered.pack(time, wait, id, &self.inbox),
             Request::SendBlob { oid, serial } => registered.send_blob(oid, serial, id, blocking),
             Request::SetClientLabel { label } => {
-                self.label = format!("{} {}", in_the_log(&label), self.address);
+                let label = in_the_log(&label);
+                self.label = format!("{label} {}", self.client.address);
+                self.client.set_label(label);
                 tracing::info!("({}) is the client's label", self.label);
                 Outcome::DONE
             }

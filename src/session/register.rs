@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::access::Access;
-use super::{Outcome, Registered, Session, in_the_log, waiting};
+use super::{Outcome, Registered, Session, Tally, in_the_log, waiting};
 use crate::transaction::Blocking;
 use crate::types::Tid;
 use crate::wire::{Exception, Reply, Value};
@@ -54,10 +54,13 @@ impl Session {
             peer.map(|peer| format!(", certificate {peer}"))
                 .unwrap_or_default()
         );
+        let read_only = read_only || storage_is_read_only;
+        self.client.note_registered(storage, read_only);
+        self.tally = Tally::in_shard(database.stats.requests.choose_shard());
         self.registered = Some(Registered {
             database,
-            read_only: read_only || storage_is_read_only,
             may_only_read,
+            read_only,
             seen,
             transaction: None,
             iterators: super::Iterators::default(),

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::{Outcome, Registered, waiting};
 use crate::disk::Access;
+use crate::stats::TransactionStage;
 use crate::storage::StorageError;
 use crate::transaction::{
     Blocking, CommitRequest, Inbox, LockRequest, Ticket, TransactionBuffer, VoteError, VoteOutcome,
@@ -73,6 +74,16 @@ impl ClientTransaction {
             Stage::Collecting { held, .. } => held.map(|held| held.since),
             Stage::Voted { held, .. } => Some(held.since),
             _ => None,
+        }
+    }
+
+    fn progress(&self) -> TransactionStage {
+        match &self.stage {
+            Stage::Collecting { .. } => TransactionStage::Collecting,
+            Stage::Waiting { .. } => TransactionStage::Waiting,
+            Stage::Voted { .. } => TransactionStage::Voted,
+            Stage::Finishing { .. } => TransactionStage::Finishing,
+            Stage::Moving => TransactionStage::None,
         }
     }
 
@@ -250,6 +261,7 @@ impl Registered {
             }
             Ok(VoteOutcome::Conflicts(buffer, conflicts)) => {
                 tracing::debug!("({label}) {} conflicts, handed back", conflicts.len());
+                self.database.stats.conflicts_handed_back.increment();
                 self.set_stage(Stage::Collecting {
                     buffer,
                     held: Some(held),
@@ -368,6 +380,12 @@ impl Registered {
             self.database.locks.release(ticket);
         }
         self.end_transaction();
+    }
+
+    /// How far the client's transaction is.
+    pub(super) fn stage(&self) -> TransactionStage {
+        let transaction = self.transaction.as_ref();
+        transaction.map_or(TransactionStage::None, ClientTransaction::progress)
     }
 
     fn end_transaction(&mut self) {

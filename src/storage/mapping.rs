@@ -7,9 +7,9 @@ use parking_lot::RwLock;
 
 use super::blob::{self, BlobDirectory};
 use super::{
-    Committing, CurrentRecord, CurrentSerial, DataRecord, Description, HistoryEntry, PackOutcome,
-    RecordIterator, Reservation, Result, Revision, Staged, StagedRecordKind, Storage, StorageError,
-    TransactionIterator,
+    Committing, Condition, CurrentRecord, CurrentSerial, DataRecord, Description, HistoryEntry,
+    PackOutcome, RecordIterator, Reservation, Result, Revision, Staged, StagedRecordKind, Storage,
+    StorageError, TransactionIterator,
 };
 use crate::disk::Access;
 use crate::storage::file::pack::{STATUS_PACKED, Scanner};
@@ -382,6 +382,15 @@ impl Storage for MappingStorage {
             blobs.pack_by_need(stop, &needed)?;
         }
         Ok(outcome)
+    }
+
+    fn condition(&self) -> Condition {
+        let stopped = self.blobs.as_ref().and_then(|blobs| blobs.stopped());
+        Condition {
+            kind: "mappingstorage",
+            stopped: stopped.map(str::to_owned),
+            ..Condition::default()
+        }
     }
 
     fn close(&self) -> Result<()> {

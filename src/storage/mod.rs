@@ -15,6 +15,7 @@ mod staged;
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use blob::{BlobDirectory, BlobFile};
@@ -25,6 +26,7 @@ pub use mapping::MappingStorage;
 pub use staged::{RECORD_GAP_BYTES, Staged, StagedBody, StagedRecord, StagedRecordKind};
 
 use crate::disk::Access;
+use crate::stats::Observed;
 use crate::types::{Oid, Tid, TransactionMeta};
 
 /// What a client is told of a storage when it connects.
@@ -143,6 +145,21 @@ pub trait TransactionIterator: Send + fmt::Debug {
 pub trait RecordIterator: Send + fmt::Debug {
     /// The next record.
     fn next_record(&mut self) -> Result<Option<DataRecord>>;
+}
+
+/// What there is to see of a storage for whoever watches the server.
+#[derive(Clone, Debug, Default)]
+pub struct Condition {
+    /// As the section of the configuration is called, `filestorage` for example.
+    pub kind: &'static str,
+    /// Its file; that of the changes where it stands on another storage.
+    pub path: Option<PathBuf>,
+    /// What keeps it from taking changes since an error, in words.
+    pub stopped: Option<String>,
+    /// Memory that its index takes.
+    pub index_bytes: u64,
+    /// How long syncs of its file took, in nanoseconds.
+    pub sync_times: Option<Observed>,
 }
 
 /// A transaction on its way to the disk: voted, its locks held.
@@ -266,6 +283,8 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn pack_progress(&self) -> Option<PackProgress> {
         None
     }
+    /// What there is to see of it for whoever watches the server.
+    fn condition(&self) -> Condition;
     /// Saves what makes the next start quick. Commits go on meanwhile.
     fn checkpoint(&self) -> Result<()> {
         Ok(())

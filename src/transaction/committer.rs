@@ -1,7 +1,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -59,6 +59,8 @@ pub struct Batch {
     pub origins: Vec<(Ticket, Arc<Inbox>)>,
     /// Why the batch is not durable, if it is not.
     pub failure: Option<Arc<str>>,
+    /// How long making it durable took, if that was tried.
+    pub took: Option<Duration>,
     /// Kept until the batch is published, when the file's end has moved.
     _reservations: Vec<Box<dyn Reservation>>,
 }
@@ -182,6 +184,11 @@ impl Committer {
         }
     }
 
+    /// Requests that nobody works on yet.
+    pub fn waiting(&self) -> usize {
+        self.state.lock().waiting.len()
+    }
+
     /// Takes no more, and lets [`Self::work`] return once nothing is left to it.
     pub fn close(&self) {
         self.state.lock().closed = true;
@@ -237,6 +244,7 @@ impl Committer {
                 reservations.push(reservation);
             }
         }
+        let begun = Instant::now();
         let failure = self
             .log
             .append(&mut committing)
@@ -246,6 +254,7 @@ impl Committer {
             committing,
             origins,
             failure,
+            took: Some(begun.elapsed()),
             _reservations: reservations,
         }
     }
@@ -257,6 +266,7 @@ fn refused(origins: Vec<(Ticket, Arc<Inbox>)>, why: &str) -> Batch {
         committing: Vec::new(),
         origins,
         failure: Some(why.into()),
+        took: None,
         _reservations: Vec::new(),
     }
 }

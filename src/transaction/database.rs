@@ -12,6 +12,7 @@ use super::object_locks::ObjectLocks;
 use crate::stats::StorageStats;
 use crate::storage::{Result, Storage, StorageError};
 use crate::types::{Oid, Tid, TidClock};
+use crate::wire::Method;
 
 /// How a storage is served.
 #[derive(Clone, Debug)]
@@ -88,7 +89,7 @@ impl Database {
             options,
             storage,
             locks: ObjectLocks::default(),
-            stats: StorageStats::default(),
+            stats: StorageStats::new(Method::ALL.len()),
             committer: Committer::new(log, TidClock::after(last_tid)),
             hub: Mutex::new(Hub {
                 queue,
@@ -141,6 +142,11 @@ impl Database {
     /// Number of connections.
     pub fn connections(&self) -> usize {
         self.hub.lock().inboxes.len()
+    }
+
+    /// Transactions that wait to be written.
+    pub fn waiting_commits(&self) -> usize {
+        self.committer.waiting()
     }
 
     /// Tells every connection to close.
@@ -201,6 +207,9 @@ impl Database {
 
     /// Publishes a durable batch, tells everybody, and releases its locks.
     fn complete(&self, batch: Batch) {
+        if let Some(took) = batch.took {
+            self.stats.commit_times.observe_time(took);
+        }
         match &batch.failure {
             None => self.publish(&batch),
             Some(cause) => {
@@ -223,6 +232,7 @@ impl Database {
                 Arc::new(Invalidation::new(committing.tid, oids))
             })
             .collect();
+        self.stats.batch_sizes.observe(invalidations.len() as u64);
         let mut hub = self.hub.lock();
         // First the index, then the invalidations: a load that still saw the
         // old state is answered before the invalidation is queued.
@@ -263,8 +273,14 @@ impl Database {
             tracing::info!("storage {name}: pack to {stop} started");
             let packed = database.storage.pack(stop, None);
             match &packed {
-                Ok(_) => database.broadcast_info(),
-                Err(error) => tracing::error!("storage {name}: pack failed: {error}"),
+                Ok(_) => {
+                    database.stats.packs.increment();
+                    database.broadcast_info();
+                }
+                Err(error) => {
+                    database.stats.packs_failed.increment();
+                    tracing::error!("storage {name}: pack failed: {error}");
+                }
             }
             done(packed.map(|_| ()));
         };

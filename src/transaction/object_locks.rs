@@ -5,6 +5,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::inbox::{Delivery, Inbox};
+use crate::stats::{Histogram, Observed};
 use crate::types::Oid;
 
 /// Names a transaction's request for locks, from the request to the release.
@@ -34,9 +35,20 @@ pub enum LockRequest {
 ///
 /// Invariant: a request is granted exactly when each of its entries is granted;
 /// an entry is granted when no entry before it in its queue conflicts with it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ObjectLocks {
     state: Mutex<State>,
+    /// How long those waited that had to.
+    waits: Histogram,
+}
+
+impl Default for ObjectLocks {
+    fn default() -> Self {
+        Self {
+            state: Mutex::default(),
+            waits: Histogram::of_times(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +84,7 @@ struct Request {
     keys: Vec<Key>,
     /// Entries that are not granted yet.
     missing: usize,
+    asked_at: Instant,
     /// Since when it has all of its locks.
     granted_at: Option<Instant>,
     inbox: Arc<Inbox>,
@@ -106,10 +119,12 @@ impl ObjectLocks {
         }
         let granted = missing == 0;
         state.waiting += usize::from(!granted);
+        let asked_at = Instant::now();
         let request = Request {
             keys,
             missing,
-            granted_at: granted.then(Instant::now),
+            asked_at,
+            granted_at: granted.then_some(asked_at),
             inbox: Arc::clone(inbox),
         };
         state.requests.insert(ticket, request);
@@ -123,7 +138,10 @@ impl ObjectLocks {
         let Some(request) = state.requests.remove(&ticket) else {
             return;
         };
-        state.waiting -= usize::from(request.granted_at.is_none());
+        if request.granted_at.is_none() {
+            state.waiting -= 1;
+            self.waits.observe_time(request.asked_at.elapsed());
+        }
         let mut granted = Vec::new();
         for key in request.keys {
             let Some(queue) = state.queues.get_mut(&key) else {
@@ -142,7 +160,9 @@ impl ObjectLocks {
             };
             request.missing -= 1;
             if request.missing == 0 {
-                request.granted_at = Some(Instant::now());
+                let now = Instant::now();
+                request.granted_at = Some(now);
+                self.waits.observe_time(now - request.asked_at);
                 request.inbox.push(Delivery::LocksGranted(ticket));
                 state.waiting -= 1;
             }
@@ -166,6 +186,12 @@ impl ObjectLocks {
     /// Number of transactions that wait for locks.
     pub fn waiting(&self) -> usize {
         self.state.lock().waiting
+    }
+
+    /// How long requests waited that were not granted at once, up to their
+    /// grant or until they were given up.
+    pub fn waits(&self) -> Observed {
+        self.waits.observed()
     }
 
     /// Since when the oldest holder of locks has them.
@@ -283,6 +309,7 @@ mod tests {
         bench.locks.release(second);
         assert_eq!(bench.granted(), [third]);
         bench.locks.release(third);
+        assert_eq!(bench.locks.waits().count, 2);
         assert!(bench.locks.state.lock().queues.is_empty());
         assert!(bench.locks.held_since().is_none());
     }
@@ -330,6 +357,7 @@ mod tests {
         let (late, _) = bench.request(&check(&[1]));
         bench.locks.release(writer);
         assert_eq!(bench.granted(), [late]);
+        assert_eq!(bench.locks.waits().count, 2, "giving up ends a wait, too");
         assert!(bench.locks.covers(first, &check(&[1])));
         assert!(!bench.locks.covers(first, &change(&[1])));
         assert!(!bench.locks.covers(first, &check(&[2])));

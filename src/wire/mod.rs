@@ -35,5 +35,5 @@ pub use pickle::{
 };
 pub use record_class::class_name;
 pub use reply::{Conflict, Reply, ServerCall, encode_call, encode_error, encode_reply};
-pub use request::{DecodeError, Message, MessageId, Request, TransactionKey, decode};
+pub use request::{DecodeError, Message, MessageId, Method, Request, TransactionKey, decode};
 pub use value::{Value, prefix_matches};

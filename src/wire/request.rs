@@ -3,6 +3,7 @@
 pub(super) mod arguments;
 mod build;
 mod decode;
+mod method;
 
 use std::borrow::Cow;
 
@@ -10,6 +11,7 @@ use super::value::Value;
 use crate::types::{Oid, Tid};
 
 pub use decode::decode;
+pub use method::Method;
 
 /// A message's id: any value, kept as its own bytes in the connection's format
 /// and echoed verbatim. It names no memo entry, so it stands in any message.
@@ -230,43 +232,48 @@ impl Request<'_> {
 
     /// The method's name on the wire.
     pub fn method(&self) -> &'static str {
+        self.kind().name()
+    }
+
+    /// The method.
+    pub fn kind(&self) -> Method {
         match self {
-            Self::Register { .. } => "register",
-            Self::GetInfo => "get_info",
-            Self::LastTransaction => "lastTransaction",
-            Self::GetInvalidations { .. } => "getInvalidations",
-            Self::NewOids { .. } => "new_oids",
-            Self::NewOid => "new_oid",
-            Self::Pack { .. } => "pack",
-            Self::LoadBefore { .. } => "loadBefore",
-            Self::LoadSerial { .. } => "loadSerial",
-            Self::GetTid { .. } => "getTid",
-            Self::History { .. } => "history",
-            Self::RecordIternext { .. } => "record_iternext",
-            Self::TpcBegin { .. } => "tpc_begin",
-            Self::Store { .. } => "storea",
-            Self::Restore { .. } => "restorea",
-            Self::DeleteObject { .. } => "deleteObject",
-            Self::CheckCurrentSerial { .. } => "checkCurrentSerialInTransaction",
-            Self::Vote { .. } => "vote",
-            Self::TpcFinish { .. } => "tpc_finish",
-            Self::TpcAbort { .. } => "tpc_abort",
-            Self::Undo { .. } => "undoa",
-            Self::UndoLog { .. } => "undoLog",
-            Self::UndoInfo { .. } => "undoInfo",
-            Self::StoreBlobStart => "storeBlobStart",
-            Self::StoreBlobChunk { .. } => "storeBlobChunk",
-            Self::StoreBlobEnd { .. } => "storeBlobEnd",
-            Self::StoreBlobShared { .. } => "storeBlobShared",
-            Self::SendBlob { .. } => "sendBlob",
-            Self::IteratorStart { .. } => "iterator_start",
-            Self::IteratorNext { .. } => "iterator_next",
-            Self::IteratorRecordStart { .. } => "iterator_record_start",
-            Self::IteratorRecordNext { .. } => "iterator_record_next",
-            Self::IteratorGc { .. } => "iterator_gc",
-            Self::ServerStatus => "server_status",
-            Self::SetClientLabel { .. } => "set_client_label",
-            Self::Ping => "ping",
+            Self::Register { .. } => Method::Register,
+            Self::GetInfo => Method::GetInfo,
+            Self::LastTransaction => Method::LastTransaction,
+            Self::GetInvalidations { .. } => Method::GetInvalidations,
+            Self::NewOids { .. } => Method::NewOids,
+            Self::NewOid => Method::NewOid,
+            Self::Pack { .. } => Method::Pack,
+            Self::LoadBefore { .. } => Method::LoadBefore,
+            Self::LoadSerial { .. } => Method::LoadSerial,
+            Self::GetTid { .. } => Method::GetTid,
+            Self::History { .. } => Method::History,
+            Self::RecordIternext { .. } => Method::RecordIternext,
+            Self::TpcBegin { .. } => Method::TpcBegin,
+            Self::Store { .. } => Method::Store,
+            Self::Restore { .. } => Method::Restore,
+            Self::DeleteObject { .. } => Method::DeleteObject,
+            Self::CheckCurrentSerial { .. } => Method::CheckCurrentSerial,
+            Self::Vote { .. } => Method::Vote,
+            Self::TpcFinish { .. } => Method::TpcFinish,
+            Self::TpcAbort { .. } => Method::TpcAbort,
+            Self::Undo { .. } => Method::Undo,
+            Self::UndoLog { .. } => Method::UndoLog,
+            Self::UndoInfo { .. } => Method::UndoInfo,
+            Self::StoreBlobStart => Method::StoreBlobStart,
+            Self::StoreBlobChunk { .. } => Method::StoreBlobChunk,
+            Self::StoreBlobEnd { .. } => Method::StoreBlobEnd,
+            Self::StoreBlobShared { .. } => Method::StoreBlobShared,
+            Self::SendBlob { .. } => Method::SendBlob,
+            Self::IteratorStart { .. } => Method::IteratorStart,
+            Self::IteratorNext { .. } => Method::IteratorNext,
+            Self::IteratorRecordStart { .. } => Method::IteratorRecordStart,
+            Self::IteratorRecordNext { .. } => Method::IteratorRecordNext,
+            Self::IteratorGc { .. } => Method::IteratorGc,
+            Self::ServerStatus => Method::ServerStatus,
+            Self::SetClientLabel { .. } => Method::SetClientLabel,
+            Self::Ping => Method::Ping,
         }
     }
 }

@@ -275,7 +275,7 @@ fn a_call_before_register_is_refused() {
         let mut client = site.stranger();
         client.send_frame(Z5).unwrap();
         client.send_call(method, arguments).unwrap();
-        let why = format!("{method}: {method} before register");
+        let why = format!("{method}: asked for before register");
         assert_cut_off(&mut site, &mut client, &why);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::session::{DatabaseMap, Outbox, Outcome, Session, put};
+use crate::session::{DatabaseMap, Outbox, Outcome, Session};
 use crate::transaction::Inline;
 use crate::types::{Oid, Tid};
 use crate::wire::{
@@ -92,8 +92,9 @@ impl Client {
         self.last_id += 1;
         let id = message_id(self.last_id);
         let one_way = is_one_way(&request);
-        let outcome = self.session.handle(&id, request, &Inline);
-        let result = put(&mut self.outbox, &id, one_way, outcome);
+        let result = self
+            .session
+            .answer(&id, one_way, request, &mut self.outbox, &Inline);
         self.note(result);
         self.last_id
     }

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use crate::disk::Access;
 use crate::storage::{
-    Committing, CurrentRecord, CurrentSerial, Description, HistoryEntry, MappingStorage,
+    Committing, Condition, CurrentRecord, CurrentSerial, Description, HistoryEntry, MappingStorage,
     Reservation, Result, Revision, Staged, Storage, TransactionIterator,
 };
 use crate::types::{Oid, Tid};
@@ -119,6 +119,10 @@ impl Storage for HookedStorage {
         run(&self.around_publish);
         self.inner.publish(batch);
         run(&self.around_publish);
+    }
+
+    fn condition(&self) -> Condition {
+        self.inner.condition()
     }
 
     fn close(&self) -> Result<()> {

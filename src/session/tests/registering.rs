@@ -27,7 +27,7 @@ fn nothing_is_answered_before_register() {
         let mut client = server.stranger();
         client.send(request);
         let why = client.closed.take().unwrap();
-        assert_eq!(why, format!("{method} before register"));
+        assert_eq!(why, format!("{method}: asked for before register"));
     }
 }
 

@@ -166,6 +166,11 @@ impl BlobDirectory {
         Ok(revisions)
     }
 
+    /// The error after which no blob is taken any more, if there was one.
+    pub fn stopped(&self) -> Option<&str> {
+        self.stopped.get().map(String::as_str)
+    }
+
     fn check_writable(&self) -> Result<()> {
         if self.read_only {
             return Err(StorageError::ReadOnly);

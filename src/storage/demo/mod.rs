@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 
 use super::blob::BlobFile;
 use super::{
-    BlobDirectory, Committing, CurrentRecord, CurrentSerial, Description, HistoryEntry,
+    BlobDirectory, Committing, Condition, CurrentRecord, CurrentSerial, Description, HistoryEntry,
     MappingStorage, PackOutcome, PackProgress, PendingRecord, Reservation, Result, Revision,
     Staged, StagedRecordKind, Storage, StorageError, TransactionIterator, UndoableTransaction,
     UndoneRecord,
@@ -94,12 +94,7 @@ impl DemoStorage {
     /// Drops the blobs of revisions that a pack has dropped, where the changes
     /// do not know of them.
     fn pack_blobs(&self, stop: Tid) -> Result<()> {
-        let directory = match &self.blobs {
-            Blobs::OfChanges => None,
-            Blobs::Temporary(temporary) => temporary.made(),
-            Blobs::Around(directory) => Some(directory),
-        };
-        if let Some(directory) = directory {
+        if let Some(directory) = self.own_blobs() {
             let needed = |oid, serial| {
                 let data = self.changes.load_serial(oid, serial, Access::Wait);
                 Ok(known(data)?.is_some())
@@ -107,6 +102,15 @@ impl DemoStorage {
             directory.pack_by_need(stop, &needed)?;
         }
         Ok(())
+    }
+
+    /// The directory of blobs that is not that of the changes.
+    fn own_blobs(&self) -> Option<&Arc<BlobDirectory>> {
+        match &self.blobs {
+            Blobs::OfChanges => None,
+            Blobs::Temporary(temporary) => temporary.made(),
+            Blobs::Around(directory) => Some(directory),
+        }
     }
 
     fn is_in_use(&self, oid: Oid) -> Result<bool> {
@@ -379,6 +383,18 @@ impl Storage for DemoStorage {
 
     fn pack_progress(&self) -> Option<PackProgress> {
         self.changes.pack_progress()
+    }
+
+    /// That of the changes; the index is both.
+    fn condition(&self) -> Condition {
+        let changes = self.changes.condition();
+        let of_blobs = self.own_blobs().and_then(|blobs| blobs.stopped());
+        Condition {
+            kind: "demostorage",
+            stopped: changes.stopped.or_else(|| of_blobs.map(str::to_owned)),
+            index_bytes: changes.index_bytes + self.base.condition().index_bytes,
+            ..changes
+        }
     }
 
     fn checkpoint(&self) -> Result<()> {

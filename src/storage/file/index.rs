@@ -84,6 +84,15 @@ impl Index {
         }
     }
 
+    /// The memory that it takes, up to what allocating adds.
+    pub fn memory_bytes(&self) -> u64 {
+        let direct = self.direct.iter().filter_map(OnceLock::get);
+        let of_direct: usize = direct.map(|page| page.memory_bytes()).sum();
+        let others = self.others.read();
+        let of_others: usize = others.values().map(|page| page.memory_bytes()).sum();
+        (size_of_val(&*self.direct) + of_direct + of_others) as u64
+    }
+
     /// Forgets `oid`. Only for an index that nobody reads yet; the greatest oid
     /// is not known afterwards until [`Self::retain`].
     pub fn remove(&mut self, oid: Oid) {
@@ -202,6 +211,11 @@ impl Index {
 }
 
 impl Page {
+    fn memory_bytes(&self) -> usize {
+        let dense = self.dense.get().map_or(0, |slots| size_of_val(&**slots));
+        size_of::<Self>() + dense + self.sparse.read().capacity() * size_of::<(u16, u64)>()
+    }
+
     fn get(&self, suffix: u16) -> Option<u64> {
         if self.dense.get().is_none() {
             let sparse = self.sparse.read();

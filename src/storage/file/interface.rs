@@ -13,8 +13,8 @@ use super::{FileStorage, index_file, space};
 use crate::disk::Access;
 use crate::storage::blob::{self, BlobDirectory};
 use crate::storage::{
-    Committing, CurrentRecord, CurrentSerial, Description, HistoryEntry, PackOutcome, PackProgress,
-    PendingRecord, Reservation, Result, Revision, Staged, Storage, StorageError,
+    Committing, Condition, CurrentRecord, CurrentSerial, Description, HistoryEntry, PackOutcome,
+    PackProgress, PendingRecord, Reservation, Result, Revision, Staged, Storage, StorageError,
     TransactionIterator, UndoableTransaction, UndoneRecord,
 };
 use crate::types::{Oid, Tid};
@@ -299,6 +299,22 @@ impl Storage for FileStorage {
 
     fn pack_progress(&self) -> Option<PackProgress> {
         Some(self.packing.progress().get())
+    }
+
+    fn condition(&self) -> Condition {
+        let of_blobs = self.blobs.as_ref().and_then(|blobs| blobs.stopped());
+        Condition {
+            kind: "filestorage",
+            path: Some(self.options.path.clone()),
+            stopped: self
+                .stopped
+                .get()
+                .map(String::as_str)
+                .or(of_blobs)
+                .map(str::to_owned),
+            index_bytes: self.generation.load().index.memory_bytes(),
+            sync_times: Some(self.sync_times.observed()),
+        }
     }
 
     fn checkpoint(&self) -> Result<()> {

@@ -21,7 +21,7 @@ mod undo;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
@@ -38,6 +38,7 @@ use undo::UndoGate;
 use super::blob::BlobDirectory;
 use super::{Committing, Description, Result, StorageError};
 use crate::disk::{Disk, Precedence};
+use crate::stats::Histogram;
 use crate::types::{Oid, Tid};
 
 /// How a file is to be opened.
@@ -106,6 +107,8 @@ pub struct FileStorage {
     undos: Arc<UndoGate>,
     /// The first error of a write; nothing is written after it.
     stopped: OnceLock<String>,
+    /// How long syncs took.
+    sync_times: Histogram,
     /// Commits before packs and uploads.
     precedence: Arc<Precedence>,
     /// Keeps other processes out; None where the storage is read-only.
@@ -196,9 +199,11 @@ impl FileStorage {
         layout
             .write(batch, append.end, &*data.file)
             .map_err(StorageError::io(format!("writing to {}", data.name)))?;
+        let begun = Instant::now();
         data.file
             .sync()
             .map_err(StorageError::io(format!("syncing {}", data.name)))?;
+        self.sync_times.observe_time(begun.elapsed());
         append.end = layout.end;
         append.unpublished = layout.positions;
         Ok(())

@@ -18,6 +18,7 @@ use super::recover::{self, Scanned};
 use super::space::Space;
 use super::{Append, FileOptions, FileStorage, Generation, index_file, seconds_ahead};
 use crate::disk::{Access, Disk, OpenMode, read_exact_at};
+use crate::stats::Histogram;
 use crate::storage::{BlobDirectory, Description, Result, StorageError};
 use crate::types::Tid;
 
@@ -78,6 +79,7 @@ impl FileStorage {
             space: Arc::new(Mutex::new(Space::default())),
             oids: Mutex::new(oids),
             stopped: OnceLock::new(),
+            sync_times: Histogram::of_times(),
             precedence,
             lock: Mutex::new(lock),
             disk,
