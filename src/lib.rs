@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! types, stats <- wire, disk, config <- storage <- transaction <- session
-//!              <- server <- cli <- main
+//!              <- status <- server <- cli <- main
 //! ```
 //!
 //! Imports point left only; `storage` and `wire` never meet, and `storage`
@@ -15,6 +15,7 @@ pub mod disk;
 pub mod server;
 pub mod session;
 pub mod stats;
+pub mod status;
 pub mod storage;
 pub mod transaction;
 pub mod types;

@@ -19,6 +19,7 @@ use super::tls::Tls;
 use super::{ServerError, connection, unfinished};
 use crate::config::Address;
 use crate::session::{Databases, Session};
+use crate::stats::Clients;
 use crate::wire::Format;
 
 /// After a failed accept (no file descriptor left) so long is waited.
@@ -119,6 +120,27 @@ impl Listeners {
         ours.try_for_each(|socket| std::os::unix::fs::lchown(&socket.path, Some(uid), Some(gid)))
     }
 
+    /// As [`Self::bind`], but where `address` names no host only programs on
+    /// this machine get in.
+    pub async fn bind_on_this_machine(address: &Address) -> Result<Self, ServerError> {
+        let Address::Tcp { host: None, port } = address else {
+            return Self::bind(address).await;
+        };
+        let loopback = |host: &str, port| Address::Tcp {
+            host: Some(host.to_owned()),
+            port,
+        };
+        let mut listeners = Self::bind(&loopback("127.0.0.1", *port)).await?;
+        let bound = listeners.tcp.first().and_then(|tcp| tcp.local_addr().ok());
+        let port = bound.map_or(*port, |address| address.port());
+        match Self::bind(&loopback("::1", port)).await {
+            Ok(more) => listeners.tcp.extend(more.tcp),
+            // Not every machine has IPv6.
+            Err(error) => tracing::debug!("{error}"),
+        }
+        Ok(listeners)
+    }
+
     /// The addresses as a client would give them.
     pub fn addresses(&self) -> Vec<String> {
         let tcp = self
@@ -132,12 +154,16 @@ impl Listeners {
         tcp.map(|address| address.to_string()).chain(unix).collect()
     }
 
-    /// Writes a line `zeo ADDRESS` for each address. The file appears whole.
-    pub fn write_address_file(&self, path: &Path) -> io::Result<()> {
+    /// Writes a line `zeo ADDRESS` for each address, and the `other_lines`. The
+    /// file appears whole.
+    pub fn write_address_file(&self, path: &Path, other_lines: &[String]) -> io::Result<()> {
         let temporary = unfinished(path);
         let mut file = std::fs::File::create(&temporary)?;
         for address in self.addresses() {
             writeln!(file, "zeo {address}")?;
+        }
+        for line in other_lines {
+            writeln!(file, "{line}")?;
         }
         drop(file);
         std::fs::rename(&temporary, path)
@@ -229,6 +255,7 @@ async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 pub fn serve(
     accepted: Accepted,
     databases: &Arc<Databases>,
+    clients: &Arc<Clients>,
     format: Format,
     tls: Option<&Arc<Tls>>,
     connections: &mut Connections,
@@ -238,6 +265,7 @@ pub fn serve(
         Accepted::Unix(_, path) => path.display().to_string(),
     };
     if connections.len() >= MAX_CONNECTIONS {
+        clients.refused.increment();
         tracing::error!("({address}) refused: there are {MAX_CONNECTIONS} connections already");
         return;
     }
@@ -245,7 +273,9 @@ pub fn serve(
     let tls = tls.map(Arc::clone);
     let session = Session::new(Arc::clone(&databases), address);
     let inbox = Arc::clone(session.inbox());
+    let connected = clients.enter(session.client());
     connections.spawn(inbox, async move {
+        let _connected = connected;
         match accepted {
             Accepted::Tcp(stream, _) => {
                 if let Err(error) = stream.set_nodelay(true) {

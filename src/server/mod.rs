@@ -9,6 +9,7 @@ mod limits;
 mod listener;
 mod logging;
 mod notify;
+mod observers;
 mod open;
 mod pidfile;
 mod privileges;
@@ -23,6 +24,7 @@ use thiserror::Error;
 
 use crate::config::Config;
 use crate::session::Databases;
+use crate::status::{Limits, Phase, Watched};
 use crate::storage::StorageError;
 use crate::wire::Format;
 use activation::Handed;
@@ -30,6 +32,7 @@ use drain::Connections;
 use entrance::Entrance;
 use limits::{ABORT_TIME, CHECKPOINT_INTERVAL};
 pub use logging::LoggingError;
+use observers::Observers;
 pub use privileges::{Identity, Owner};
 use reload::Reload;
 pub use reload::Reread;
@@ -157,12 +160,23 @@ async fn serve(
         pid_file: _pid_file,
         ..
     } = entrance;
+    // Before anything that takes its time, so that it can be seen from the start.
+    let watched = Arc::new(Watched::new(Limits::from(&config.zeod)));
+    let observers = Observers::start(config, &watched).await?;
+    watched.set_addresses(listeners.addresses());
     let patience = tokio::spawn(notify::ask_for_time());
-    let databases = tokio::task::block_in_place(|| open::databases(config))?;
+    let opening = |name: &str| {
+        let what = format!("opening storage {name}");
+        notify::status(&what);
+        watched.set_phase(Phase::Starting(what));
+    };
+    let databases = tokio::task::block_in_place(|| open::databases(config, &opening))?;
     patience.abort();
+    watched.set_databases(Arc::clone(&databases));
+    watched.set_phase(Phase::Ready);
     if let Some(path) = address_file {
         listeners
-            .write_address_file(path)
+            .write_address_file(path, &observers.lines())
             .map_err(ServerError::io(format!("writing {}", path.display())))?;
     }
     for address in listeners.addresses() {
@@ -182,7 +196,8 @@ async fn serve(
         tokio::select! {
             accepted = listeners.accept() => {
                 connections.forget_ended();
-                listener::serve(accepted, &databases, format, tls.as_ref(), &mut connections);
+                let clients = watched.clients();
+                listener::serve(accepted, &databases, clients, format, tls.as_ref(), &mut connections);
             }
             wanted = signals.next() => match wanted {
                 Wanted::Stop => break,
@@ -198,12 +213,15 @@ async fn serve(
         }
     }
     notify::stopping();
+    watched.set_phase(Phase::Stopping);
     checkpoints.abort();
     listeners.close();
     connections
         .drain(reload.shutdown_time(), &mut signals)
         .await;
-    close(&databases)?;
+    let closed = close(&databases);
+    observers.close().await;
+    closed?;
     if let Some(path) = address_file {
         remove_address_file(path);
     }

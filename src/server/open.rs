@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::limits::DEFAULT_TRANSACTION_TIMEOUT;
-use super::{ServerError, notify};
+use super::ServerError;
 use crate::config::{Config, FileStorageConfig, StorageConfig};
 use crate::disk::RealDisk;
 use crate::session::Databases;
@@ -12,8 +12,8 @@ use crate::storage::file::{FileOptions, FileStorage};
 use crate::storage::{BlobDirectory, DemoStorage, MappingStorage, Storage};
 use crate::transaction::{Database, DatabaseOptions};
 
-/// Opens all of them, and begins to serve them.
-pub fn databases(config: &Config) -> Result<Arc<Databases>, ServerError> {
+/// Opens all of them, and begins to serve them. `opening` is told which is next.
+pub fn databases(config: &Config, opening: &dyn Fn(&str)) -> Result<Arc<Databases>, ServerError> {
     let zeo = &config.zeo;
     let timeout = zeo
         .transaction_timeout
@@ -28,7 +28,7 @@ pub fn databases(config: &Config) -> Result<Arc<Databases>, ServerError> {
     let mut databases = Databases::new();
     for named in &config.storages {
         let name = &named.name;
-        notify::status(&format!("opening storage {name}"));
+        opening(name);
         let storage = open(name, &named.storage, None)?;
         let database = Database::start(name, storage, options.clone()).map_err(|source| {
             ServerError::Storage {

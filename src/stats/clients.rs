@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
+use serde::Serialize;
 
 use super::{Counter, Gauge};
 
@@ -135,7 +136,7 @@ struct State {
 }
 
 /// What connections come to together.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Connections {
     /// Those that are there.
     pub now: u64,
