@@ -131,9 +131,6 @@ pub fn run(
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    if let Some(address) = &config.zeo.monitor_address {
-        tracing::warn!("monitor-address {address} is not served by this version of zeod");
-    }
     limits::raise_descriptor_limit();
     entrance.report();
     // As the user, too, who will have to read the key again at a reload.

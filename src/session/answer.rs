@@ -48,6 +48,8 @@ impl Tally {
 impl Session {
     /// Handles one request and puts its outcome into `out`. An error says why
     /// the connection is to be closed.
+    // Inlined, as moving a request costs more than counting it.
+    #[inline]
     pub fn answer(
         &mut self,
         id: &MessageId<'_>,

@@ -63,14 +63,14 @@ mod tests {
     use super::*;
 
     fn with_storages(stopped: &[Option<&str>]) -> Snapshot {
-        let storage = |(number, stopped): (usize, &Option<&str>)| StorageStatus {
+        let storage = |number: usize| StorageStatus {
             name: number.to_string(),
-            stopped: stopped.map(str::to_owned),
+            stopped: stopped[number].map(str::to_owned),
             ..StorageStatus::default()
         };
         Snapshot {
             state: "ready",
-            storages: stopped.iter().enumerate().map(storage).collect(),
+            storages: (0..stopped.len()).map(storage).collect(),
             ..Snapshot::default()
         }
     }

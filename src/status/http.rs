@@ -132,3 +132,58 @@ fn plain(status: StatusCode, words: &str) -> Answer {
         body: words.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Limits, Phase};
+    use super::*;
+
+    fn get(watched: &Watched, path: &str) -> (u16, String) {
+        let answer = answer(&Method::GET, path, watched);
+        (answer.status.as_u16(), answer.body)
+    }
+
+    #[test]
+    fn a_server_goes_from_starting_over_ready_to_stopping() {
+        let watched = Watched::new(Limits::default());
+        let json = |watched: &Watched| -> serde_json::Value {
+            serde_json::from_str(&get(watched, "/status.json").1).unwrap()
+        };
+        watched.set_phase(Phase::Starting("opening storage 1".to_owned()));
+        let words = "starting: opening storage 1\n".to_owned();
+        assert_eq!(get(&watched, "/readyz"), (503, words));
+        assert_eq!(json(&watched)["doing"], "opening storage 1");
+        watched.set_phase(Phase::Ready);
+        assert_eq!(get(&watched, "/readyz"), (200, "ready\n".to_owned()));
+        assert_eq!(json(&watched)["state"], "ready");
+        watched.set_phase(Phase::Stopping);
+        assert_eq!(get(&watched, "/readyz"), (503, "stopping\n".to_owned()));
+        assert_eq!(get(&watched, "/healthz"), (200, "ok\n".to_owned()));
+        assert!(get(&watched, "/metrics").1.contains("\nzeod_ready 0\n"));
+        assert_eq!(json(&watched)["state"], "stopping");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_nothing_is_closed() {
+        let watched = Arc::new(Watched::new(Limits::default()));
+        let (_silent, stream) = tokio::io::duplex(1024);
+        let begun = tokio::time::Instant::now();
+        serve(stream, watched).await;
+        assert!(begun.elapsed() <= CONNECTION_TIME, "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_is_closed() {
+        let watched = Arc::new(Watched::new(Limits::default()));
+        // The answer does not fit.
+        let (mut unread, stream) = tokio::io::duplex(16);
+        let begun = tokio::time::Instant::now();
+        let served = tokio::spawn(serve(stream, watched));
+        let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n";
+        tokio::io::AsyncWriteExt::write_all(&mut unread, request)
+            .await
+            .unwrap();
+        served.await.unwrap();
+        assert!(begun.elapsed() <= CONNECTION_TIME, "{:?}", begun.elapsed());
+    }
+}

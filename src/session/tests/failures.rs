@@ -8,7 +8,7 @@ use super::client::Raised;
 use super::failing_disk::FailingDisk;
 use crate::disk::{Disk, RealDisk};
 use crate::types::Tid;
-use crate::wire::Request;
+use crate::wire::{Method, Request};
 
 fn assert_refused(raised: &Raised) {
     assert_eq!(raised.class, "ZODB.POSException.StorageSystemError");
@@ -46,6 +46,17 @@ fn check_failure(break_disk: impl Fn(&FailingDisk)) {
     assert_refused(&client.answer(vote).unwrap().unwrap_err());
     let oids = client.call(Request::NewOids { count: 1 });
     assert_refused(&oids.unwrap_err());
+
+    // Whoever watches sees it.
+    let stopped = server.database.storage.condition().stopped.unwrap();
+    assert!(stopped.contains("the disk is broken"), "{stopped}");
+    let requests = &server.database.stats.requests;
+    let counted = |method: Method| {
+        let number = method.number();
+        (requests.handled(number), requests.failed(number))
+    };
+    assert_eq!(counted(Method::TpcFinish), (3, 2));
+    assert_eq!(counted(Method::Vote), (5, 2));
 
     // Nothing is locked, nothing was told, reads go on.
     assert!(server.database.locks.held_since().is_none());

@@ -369,3 +369,18 @@ fn clients_are_told_what_the_reference_tells_them() {
     let named = DemoStorage::new(Arc::new(RealDisk), Some("trial".to_owned()), None, None);
     assert_eq!(named.description().name, "trial");
 }
+
+#[test]
+fn its_condition_is_that_of_the_changes() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("changes.fs");
+    let (base, changes) = (mapping(), file(&path));
+    let demo = over(&base, Some(&changes));
+    commit(&demo, 10, &[(1, b"data")]);
+    let condition = demo.condition();
+    assert_eq!(condition.kind, "demostorage");
+    assert_eq!(condition.path.as_deref(), Some(path.as_path()));
+    assert_eq!(condition.stopped, None);
+    assert_eq!(condition.sync_times.unwrap().count, 1);
+    assert!(condition.index_bytes > 0);
+}

@@ -388,6 +388,18 @@ mod tests {
     }
 
     #[test]
+    fn a_database_without_gaps_takes_8_bytes_per_object() {
+        let index = Index::default();
+        let before = index.memory_bytes();
+        let objects = 4 * PAGE_SLOTS as u64;
+        for oid in 0..objects {
+            index.set(Oid::from_u64(oid), 4);
+        }
+        let per_object = (index.memory_bytes() - before) / objects;
+        assert_eq!(per_object, 8);
+    }
+
+    #[test]
     fn readers_always_find_what_was_set_while_the_page_grows() {
         let index = Index::default();
         index.set(Oid::from_u64(5), 77);
