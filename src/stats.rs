@@ -66,8 +66,6 @@ impl Gauge {
 pub struct StorageStats {
     /// When the server started.
     pub start: SystemTime,
-    /// Objects loaded.
-    pub loads: Counter,
     /// Objects stored, transactions that came to nothing included.
     pub stores: Counter,
     /// Transactions finished.
@@ -107,7 +105,6 @@ impl StorageStats {
     pub fn new(methods: usize) -> Self {
         Self {
             start: SystemTime::now(),
-            loads: Counter::default(),
             stores: Counter::default(),
             commits: Counter::default(),
             aborts: Counter::default(),

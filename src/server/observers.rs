@@ -118,8 +118,9 @@ where
     if how == How::Http {
         return status::serve(stream, watched).await;
     }
-    let text = status::monitor_text(&Snapshot::of(&watched), SystemTime::now());
+    let text = move || status::monitor_text(&Snapshot::of(&watched), SystemTime::now());
     let sent = async {
+        let text = tokio::task::spawn_blocking(text).await?;
         stream.write_all(text.as_bytes()).await?;
         stream.shutdown().await
     };

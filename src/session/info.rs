@@ -80,7 +80,7 @@ fn status_of(database: &Database) -> Vec<(&'static str, Item)> {
     };
     let mut items = vec![
         ("connections", Item::Count(database.connections() as u64)),
-        ("loads", Item::Count(stats.loads.get())),
+        ("loads", Item::Count(database.loads())),
         ("stores", Item::Count(stats.stores.get())),
         ("commits", Item::Count(stats.commits.get())),
         ("aborts", Item::Count(stats.aborts.get())),

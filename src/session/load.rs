@@ -23,7 +23,6 @@ impl Registered {
         buffer: &'s mut Vec<u8>,
         blocking: &dyn Blocking,
     ) -> Outcome<'s> {
-        self.database.stats.loads.increment();
         if buffer.len() > KEPT_BUFFER_BYTES {
             buffer.truncate(KEPT_BUFFER_BYTES);
             buffer.shrink_to_fit();

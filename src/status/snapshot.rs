@@ -256,7 +256,7 @@ fn storage(database: &Database) -> StorageStatus {
         read_only: database.options.read_only || storage.is_read_only(),
         stopped: condition.stopped,
         connections: database.connections() as u64,
-        loads: stats.loads.get(),
+        loads: database.loads(),
         stores: stats.stores.get(),
         commits: stats.commits.get(),
         aborts: stats.aborts.get(),

@@ -144,6 +144,11 @@ impl Database {
         self.hub.lock().inboxes.len()
     }
 
+    /// Objects that clients asked for.
+    pub fn loads(&self) -> u64 {
+        self.stats.requests.handled(Method::LoadBefore.number())
+    }
+
     /// Transactions that wait to be written.
     pub fn waiting_commits(&self) -> usize {
         self.committer.waiting()
