@@ -124,12 +124,11 @@ fn conflicts_are_counted_by_what_became_of_them() {
         let mut client = server.client();
         commit(&mut client, 1, NEW, b"first");
         // Its serial says that it never saw the first.
-        let vote = send_vote(&mut client, 1, NEW, b"second");
+        send_vote(&mut client, 1, NEW, b"second");
         wait_until("the conflict is counted", || {
             let sample = format!("zeod_conflicts_total{{storage=\"1\",outcome=\"{outcome}\"}}");
             server.metrics().get(&sample) == 1.0
         });
-        let _ = vote;
     }
 }
 

@@ -136,7 +136,7 @@ impl Listeners {
         match Self::bind(&loopback("::1", port)).await {
             Ok(more) => listeners.tcp.extend(more.tcp),
             // Not every machine has IPv6.
-            Err(error) => tracing::debug!("{error}"),
+            Err(error) => tracing::info!("only on {}: {error}", listeners.addresses().join(", ")),
         }
         Ok(listeners)
     }
