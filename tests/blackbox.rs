@@ -18,7 +18,7 @@ mod raw_client;
 mod reloads;
 #[path = "support/server_process.rs"]
 mod server_process;
-#[path = "blackbox/site.rs"]
+#[path = "support/site.rs"]
 mod site;
 #[path = "blackbox/stops.rs"]
 mod stops;

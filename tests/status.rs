@@ -13,8 +13,7 @@ mod prometheus;
 mod raw_client;
 #[path = "support/server_process.rs"]
 mod server_process;
-#[allow(dead_code, reason = "these tests use a part of it")]
-#[path = "blackbox/site.rs"]
+#[path = "support/site.rs"]
 mod site;
 #[path = "status/watched.rs"]
 mod watched;

@@ -1,62 +1,32 @@
 //! One client's connection: bytes to requests, outcomes to bytes.
 
+mod end;
+mod greeting;
+mod input;
+mod patience;
+mod scratch;
+
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::Sleep;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::limits::{
-    HELLO_TIME, LINGER_TIME, MAX_BEHIND_BYTES, MAX_FRAME_BYTES, MAX_HELLO_BYTES, MAX_OUTBOX_BYTES,
-    MAX_STRANGERS_FRAME_BYTES, READ_BYTES, STALLED_TIME,
+    Bounds, HELLO_TIME, LINGER_TIME, MAX_STRANGERS_FRAME_BYTES, READ_BYTES, UNCOUNTED_BYTES,
 };
-use crate::session::{self, Databases, Outbox, SENT_AHEAD_BYTES, Session};
-use crate::stats::Client;
+use super::memory::Share;
+use crate::session::{Databases, Outbox, SENT_AHEAD_BYTES, Session};
 use crate::transaction::Blocking;
 use crate::wire::{
-    self, ClientHello, DecodeError, Exception, FRAME_HEADER_BYTES, Format, FrameStep, Message,
+    self, ClientHello, DecodeError, Exception, Format, FrameError, FrameStep, Message,
 };
-
-/// Why a connection ends.
-#[derive(Debug)]
-enum End {
-    /// The client closed it.
-    Closed,
-    /// The network did.
-    Io(io::Error),
-    /// The client broke a rule; it is cut off.
-    CutOff(String),
-    /// The server stops.
-    Stopping,
-    /// The client held its locks for longer than this.
-    TransactionTimeout(Duration),
-}
-
-impl End {
-    /// Why the server ended it, in one word for the statistics.
-    fn cut_off(&self) -> Option<&'static str> {
-        match self {
-            Self::Closed | Self::Io(_) | Self::Stopping => None,
-            Self::CutOff(_) => Some("rule"),
-            Self::TransactionTimeout(_) => Some("transaction_timeout"),
-        }
-    }
-}
-
-impl From<io::Error> for End {
-    fn from(error: io::Error) -> Self {
-        // TLS would have its end announced, which Python does not do. The
-        // frames' lengths tell whether anything is missing.
-        if error.kind() == io::ErrorKind::UnexpectedEof {
-            return Self::Closed;
-        }
-        Self::Io(error)
-    }
-}
+use end::{End, Limit, log_end};
+use greeting::{answer_ruok, greet};
+use input::Input;
+use patience::{Stall, Starved, Timer};
 
 /// Waits for the disk after giving the thread's other tasks to another one.
 #[derive(Clone, Copy, Debug)]
@@ -69,8 +39,13 @@ impl Blocking for InPlace {
 }
 
 /// Serves a client until one of both ends it.
-pub async fn serve<S>(mut stream: S, session: Session, databases: &Databases, format: Format)
-where
+pub async fn serve<S>(
+    mut stream: S,
+    session: Session,
+    databases: &Databases,
+    format: Format,
+    bounds: &Arc<Bounds>,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let label = session.label().to_owned();
@@ -85,7 +60,7 @@ where
     };
     let end = match hello {
         Ok(Ok(ClientHello::Speak(format))) => {
-            let mut connection = Connection::new(stream, session, format);
+            let mut connection = Connection::new(stream, session, format, bounds);
             let end = connection.run().await;
             return log_end(connection.session.label(), &client, &end);
         }
@@ -96,101 +71,48 @@ where
     log_end(&label, &client, &end);
 }
 
-fn log_end(label: &str, client: &Client, end: &End) {
-    if let Some(reason) = end.cut_off() {
-        client.note_cut_off(reason);
-    }
-    match end {
-        End::Closed => tracing::info!("({label}) disconnected"),
-        End::Io(error) => tracing::info!("({label}) disconnected: {error}"),
-        End::CutOff(why) => tracing::warn!("({label}) connection closed: {why}"),
-        End::Stopping => tracing::debug!("({label}) connection closed: the server stops"),
-        End::TransactionTimeout(limit) => {
-            let seconds = limit.as_secs_f64();
-            tracing::error!(
-                critical = true,
-                "({label}) Transaction timeout after {seconds} seconds"
-            );
-        }
-    }
-}
-
-/// Says which protocol is spoken here, and hears which the client speaks.
-async fn greet<S>(stream: &mut S, format: Format) -> Result<ClientHello, End>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let mut greeting = Vec::new();
-    wire::put_frame(&mut greeting, format.greeting());
-    stream.write_all(&greeting).await?;
-    let mut header = [0; FRAME_HEADER_BYTES];
-    if stream.read(&mut header[..1]).await? == 0 {
-        return Err(End::Closed);
-    }
-    stream.read_exact(&mut header[1..]).await?;
-    if wire::is_tls(header) {
-        return Err(End::CutOff(
-            "a TLS client, but this address is not encrypted: give <zeo> an <ssl> section, or \
-             take it from the client"
-                .to_owned(),
-        ));
-    }
-    let length = usize::try_from(u32::from_be_bytes(header)).unwrap_or(usize::MAX);
-    if length > MAX_HELLO_BYTES {
-        return Err(End::CutOff(format!(
-            "a first message of {length} bytes; this is no ZEO client"
-        )));
-    }
-    let mut hello = vec![0; length];
-    stream.read_exact(&mut hello).await?;
-    ClientHello::parse(&hello).map_err(|error| End::CutOff(error.to_string()))
-}
-
-async fn answer_ruok<S: AsyncWrite + Unpin>(stream: &mut S, databases: &Databases) -> End {
-    let mut answer = Vec::new();
-    wire::put_frame(&mut answer, session::ruok(databases).as_bytes());
-    let sent = async {
-        stream.write_all(&answer).await?;
-        stream.shutdown().await
-    };
-    sent.await.map_or_else(End::Io, |()| End::Closed)
-}
-
 struct Connection<S> {
     stream: S,
     session: Session,
     outbox: Outbox,
-    /// Bytes of the client's: those in `start..filled` are still to be handled.
-    input: Vec<u8>,
-    start: usize,
-    filled: usize,
-    /// How many bytes the message at `start` needs in all, as far as is known.
-    needed_bytes: usize,
+    input: Input,
+    bounds: Arc<Bounds>,
+    /// What it has of the memory for all.
+    share: Share,
+    /// No request is handled until the client has read some answers.
+    is_full: bool,
     /// Bytes that others left for the client since its outbox has been full.
     behind_bytes: usize,
+    /// The client as a reader of what waits for it.
+    reader: Stall,
+    /// The client as the sender of an unfinished message.
+    sender: Stall,
+    /// Its long message waits for memory.
+    starved: Option<Starved>,
     timer: Timer,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    fn new(stream: S, session: Session, format: Format) -> Self {
+    fn new(stream: S, session: Session, format: Format, bounds: &Arc<Bounds>) -> Self {
         Self {
             stream,
             session,
             outbox: Outbox::new(format),
-            input: vec![0; READ_BYTES],
-            start: 0,
-            filled: 0,
-            needed_bytes: FRAME_HEADER_BYTES,
+            input: Input::new(),
+            bounds: Arc::clone(bounds),
+            share: Share::new(Arc::clone(&bounds.memory)),
+            is_full: false,
             behind_bytes: 0,
+            reader: Stall::default(),
+            sender: Stall::default(),
+            starved: None,
             timer: Timer::default(),
         }
     }
 
     async fn run(&mut self) -> End {
         loop {
-            let handled = self.handle_all();
-            let sent = handled.and_then(|()| self.session.send_pieces(&mut self.outbox, &InPlace));
-            if let Err(why) = sent {
+            if let Err(end) = self.work() {
                 // Nothing stays locked for one who is waited for.
                 self.session.disconnect();
                 // What was answered before is still the client's.
@@ -199,62 +121,116 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.stream.shutdown().await.map_err(End::from)
                 };
                 let _ = tokio::time::timeout(LINGER_TIME, rest).await;
-                return End::CutOff(why);
+                return end;
             }
             if self.session.is_drained() {
                 self.session.disconnect();
                 let _ = tokio::time::timeout(LINGER_TIME, self.part()).await;
                 return End::Stopping;
             }
-            self.make_room();
             if let Err(end) = poll_fn(|context| self.poll_progress(context)).await {
                 return end;
             }
         }
     }
 
+    /// Does what can be done without waiting for the client.
+    fn work(&mut self) -> Result<(), End> {
+        self.session.lend_buffer(scratch::take(&scratch::RECORD));
+        self.outbox.lend_buffer(|| scratch::take(&scratch::WRITE));
+        let handled = self.handle_all();
+        let sent =
+            handled.and_then(|()| Ok(self.session.send_pieces(&mut self.outbox, &InPlace)?));
+        scratch::give_back(&scratch::RECORD, self.session.take_buffer());
+        sent?;
+        if self.bounds.memory.is_used_up() && self.session.transaction_bytes() > UNCOUNTED_BYTES {
+            self.session.save_memory();
+        }
+        self.count_memory();
+        if self.input.make_room(&mut self.share) {
+            self.starved = None;
+            return Ok(());
+        }
+        let starved = Starved::again(self.starved, self.bounds.limits.stall_time);
+        self.starved = Some(starved);
+        if starved.is_over() {
+            return Err(self.without_memory());
+        }
+        Ok(())
+    }
+
     /// Delivers what waits and handles every whole message, while there is room for answers.
-    fn handle_all(&mut self) -> Result<(), String> {
+    fn handle_all(&mut self) -> Result<(), End> {
         loop {
             // Before each request: it must not be answered from a state newer
             // than what the client was told.
             self.deliver()?;
-            if self.outbox.unsent().len() >= MAX_OUTBOX_BYTES || self.session.is_drained() {
+            self.is_full = self.outbox.unsent().len() >= self.answers_bytes();
+            if self.is_full || self.session.is_drained() {
                 return Ok(());
             }
-            let unhandled = self.input.get(self.start..self.filled).unwrap_or_default();
+            let unhandled = self.input.unhandled();
             let longest = if self.session.is_registered() {
-                MAX_FRAME_BYTES
+                self.bounds.limits.max_message_bytes
             } else {
                 MAX_STRANGERS_FRAME_BYTES
             };
-            match wire::next_frame(unhandled, longest).map_err(|error| error.to_string())? {
+            match wire::next_frame(unhandled, longest).map_err(|error| self.too_long(&error))? {
                 FrameStep::Incomplete { needed_bytes } => {
-                    self.needed_bytes = needed_bytes;
+                    self.input.note_needed(needed_bytes);
                     return Ok(());
                 }
                 FrameStep::Complete { payload } => {
-                    let end = self.start + payload.end;
+                    let end = payload.end;
                     let payload = unhandled.get(payload).unwrap_or_default();
                     handle(payload, &mut self.session, &mut self.outbox)?;
-                    self.start = end;
+                    self.input.note_handled(end);
+                    self.sender.end();
                 }
             }
         }
     }
 
+    fn too_long(&self, error: &FrameError) -> End {
+        if self.session.is_registered() {
+            let why = format!("{error}; max-message-size in the <zeod> section sets that");
+            End::AtLimit(Limit::MessageLength, why)
+        } else {
+            End::CutOff(error.to_string())
+        }
+    }
+
+    /// With so much of answers unread no more requests are handled. Less, while
+    /// there is no memory for more.
+    fn answers_bytes(&self) -> usize {
+        if self.bounds.memory.is_used_up() {
+            UNCOUNTED_BYTES
+        } else {
+            self.bounds.limits.answers_bytes()
+        }
+    }
+
     /// Delivers what waits, also to a client that does not read: it may be a
     /// granted lock. But only so much of it.
-    fn deliver(&mut self) -> Result<(), String> {
+    fn deliver(&mut self) -> Result<(), End> {
         let before = self.outbox.unsent().len();
-        self.session.deliver(&mut self.outbox, &InPlace)?;
-        if before < MAX_OUTBOX_BYTES {
+        if let Err(why) = self.session.deliver(&mut self.outbox, &InPlace) {
+            if self.session.inbox().has_overflowed() {
+                return Err(End::AtLimit(Limit::Unsent, why));
+            }
+            return Err(End::CutOff(why));
+        }
+        if before < self.bounds.limits.answers_bytes() {
             self.behind_bytes = 0;
             return Ok(());
         }
-        self.behind_bytes += self.outbox.unsent().len() - before;
-        if self.behind_bytes > MAX_BEHIND_BYTES {
-            return Err("the client does not read what it is sent".to_owned());
+        let unsent = self.outbox.unsent().len();
+        self.behind_bytes += unsent - before;
+        if self.behind_bytes > self.bounds.limits.behind_bytes() {
+            let why = format!(
+                "the client does not read what it is sent; {unsent} bytes wait for it (max-unsent)"
+            );
+            return Err(End::AtLimit(Limit::Unsent, why));
         }
         Ok(())
     }
@@ -264,34 +240,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn part(&mut self) -> Result<(), End> {
         poll_fn(|context| self.poll_write(context)).await?;
         self.stream.shutdown().await?;
-        while self.stream.read(&mut self.input).await? > 0 {}
+        // Not in the task of every connection.
+        let mut dropped = vec![0; READ_BYTES];
+        while self.stream.read(&mut dropped).await? > 0 {}
         Ok(())
     }
 
-    /// Moves what is unhandled to the buffer's front, and grows the buffer for
-    /// a long message, no faster than its bytes arrive.
-    fn make_room(&mut self) {
-        if self.start == self.filled {
-            self.start = 0;
-            self.filled = 0;
-            if self.input.len() > READ_BYTES {
-                self.input = vec![0; READ_BYTES];
-            }
-        } else if self.start > 0 {
-            self.input.copy_within(self.start..self.filled, 0);
-            self.filled -= self.start;
-            self.start = 0;
-        }
-        if self.filled == self.input.len() && self.needed_bytes > self.filled {
-            let length = self.needed_bytes.min(self.input.len() * 2);
-            self.input.resize(length, 0);
-        }
+    /// Tells what the connection has in use of the memory for all.
+    fn count_memory(&mut self) {
+        let counted = |bytes: usize| if bytes > UNCOUNTED_BYTES { bytes } else { 0 };
+        let outbox = counted(self.outbox.memory_bytes());
+        let transaction = counted(self.session.transaction_bytes());
+        self.share
+            .set(self.input.counted_bytes() + outbox + transaction);
     }
 
     /// Ready once there is something to do: bytes came, deliveries came, or
     /// there is room again for answers.
     fn poll_progress(&mut self, context: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let was_full = self.outbox.unsent().len() >= MAX_OUTBOX_BYTES;
         let wrote = match self.poll_write(context) {
             Poll::Ready(Ok(())) => true,
             Poll::Ready(Err(end)) => return Poll::Ready(Err(end)),
@@ -299,9 +265,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         let unsent = self.outbox.unsent().len();
         self.session.client().unsent_bytes.set(unsent as u64);
-        let is_full = unsent >= MAX_OUTBOX_BYTES;
-        let mut progress = was_full && !is_full;
-        if !is_full && self.filled < self.input.len() {
+        let mut progress = false;
+        if self.is_full {
+            progress = unsent < self.answers_bytes();
+        } else if self.input.has_room() {
             match self.poll_read(context) {
                 Poll::Ready(Ok(())) => progress = true,
                 Poll::Ready(Err(end)) => return Poll::Ready(Err(end)),
@@ -328,15 +295,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Poll::Ready(Ok(count)) => {
                     self.session.client().sent_bytes.add(count as u64);
                     self.outbox.note_sent(count);
-                    self.timer.stalled_since = None;
+                    self.reader.note_moved(count);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
                 Poll::Pending => {
-                    self.timer.stalled_since.get_or_insert_with(Instant::now);
+                    self.reader.begin();
                     return Poll::Pending;
                 }
             }
         }
+        self.reader.end();
+        scratch::give_back(&scratch::WRITE, self.outbox.take_buffer());
+        self.count_memory();
         // A stream that encrypts may hold bytes back.
         match Pin::new(&mut self.stream).poll_flush(context) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
@@ -345,46 +315,90 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let mut room = ReadBuf::new(self.input.get_mut(self.filled..).unwrap_or_default());
-        match Pin::new(&mut self.stream).poll_read(context, &mut room) {
-            Poll::Ready(Ok(())) if room.filled().is_empty() => Poll::Ready(Err(End::Closed)),
-            Poll::Ready(Ok(())) => {
-                let count = room.filled().len();
+        match self.input.poll_read(&mut self.stream, context) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(End::Closed)),
+            Poll::Ready(Ok(count)) => {
                 self.session.client().received_bytes.add(count as u64);
-                self.filled += count;
+                self.sender.note_moved(count);
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                if !self.input.unhandled().is_empty() {
+                    self.sender.begin();
+                }
+                Poll::Pending
+            }
         }
     }
 
-    /// Has the client held its locks for too long, or read nothing for too long?
+    /// Has the client held its locks for too long, or stood still for too long
+    /// while it is waited for? Ready without error when it is time to look for
+    /// memory again.
     fn poll_deadlines(&mut self, context: &mut Context<'_>, wrote: bool) -> Poll<Result<(), End>> {
-        let stalled = self
-            .timer
-            .stalled_since
-            .filter(|_| !wrote)
-            .map(|since| since + STALLED_TIME);
+        if self.is_full || self.starved.is_some() {
+            // It is the server that does not read.
+            self.sender.end();
+        }
         loop {
+            let patience = self.bounds.limits.stall_time;
             let transaction = self.session.deadline();
-            let Some(deadline) = [stalled, transaction].into_iter().flatten().min() else {
+            let reader = self.reader.deadline(patience).filter(|_| !wrote);
+            let sender = self.sender.deadline(patience);
+            let retry = self.starved.map(|starved| starved.retry);
+            let deadlines = [transaction, reader, sender, retry];
+            let Some(deadline) = deadlines.into_iter().flatten().min() else {
                 return Poll::Pending;
             };
-            if Instant::now() >= deadline {
-                let end = if transaction == Some(deadline) {
-                    let limit = self.session.transaction_timeout().unwrap_or_default();
-                    End::TransactionTimeout(limit)
-                } else {
-                    let seconds = STALLED_TIME.as_secs();
-                    End::CutOff(format!("the client has read nothing for {seconds} s"))
-                };
-                return Poll::Ready(Err(end));
+            if Instant::now() < deadline {
+                if self.timer.poll_until(deadline, context).is_pending() {
+                    return Poll::Pending;
+                }
+                continue;
             }
-            if self.timer.poll_until(deadline, context).is_pending() {
-                return Poll::Pending;
-            }
+            let is_due = |at: Option<Instant>| at == Some(deadline);
+            return Poll::Ready(if is_due(transaction) {
+                let limit = self.session.transaction_timeout().unwrap_or_default();
+                Err(End::TransactionTimeout(limit))
+            } else if is_due(reader) {
+                Err(self.stalled_reader())
+            } else if is_due(sender) {
+                Err(self.stalled_sender())
+            } else {
+                Ok(())
+            });
         }
+    }
+
+    fn stalled_reader(&self) -> End {
+        let why = format!(
+            "the client has read nothing for {} s; {} bytes wait for it (stall-time)",
+            self.bounds.limits.stall_time.as_secs(),
+            self.outbox.unsent().len()
+        );
+        End::AtLimit(Limit::StalledReader, why)
+    }
+
+    fn stalled_sender(&self) -> End {
+        let why = format!(
+            "the client has not gone on for {} s with a message of which {} of {} bytes came \
+             (stall-time)",
+            self.bounds.limits.stall_time.as_secs(),
+            self.input.unhandled().len(),
+            self.input.needed_bytes()
+        );
+        End::AtLimit(Limit::StalledSender, why)
+    }
+
+    fn without_memory(&self) -> End {
+        let why = format!(
+            "a message of {} bytes has waited for memory for {} s; what all clients send takes {} \
+             bytes already (memory-budget)",
+            self.input.needed_bytes(),
+            self.bounds.limits.stall_time.as_secs(),
+            self.bounds.memory.used_bytes()
+        );
+        End::AtLimit(Limit::Memory, why)
     }
 }
 
@@ -433,33 +447,6 @@ fn bad_arguments(method: &str, names_no_object: bool, detail: &str) -> Exception
         }
     } else {
         Exception::TypeError(message)
-    }
-}
-
-/// One timer for all deadlines of a connection. It is not set anew with each
-/// transaction: deadlines only move away, so it is enough to look again when it
-/// goes off.
-#[derive(Default)]
-struct Timer {
-    sleep: Option<Pin<Box<Sleep>>>,
-    stalled_since: Option<Instant>,
-}
-
-impl Timer {
-    /// Ready when it is time to look at the deadlines again.
-    fn poll_until(&mut self, deadline: Instant, context: &mut Context<'_>) -> Poll<()> {
-        let deadline = tokio::time::Instant::from_std(deadline);
-        let sleep = self
-            .sleep
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        if sleep.deadline() > deadline {
-            sleep.as_mut().reset(deadline);
-        }
-        let polled = sleep.as_mut().poll(context);
-        if polled.is_ready() {
-            self.sleep = None;
-        }
-        polled
     }
 }
 

@@ -1,26 +1,17 @@
 //! Where clients come in: TCP addresses or a unix socket.
 
-use std::future::poll_fn;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::activation::Handed;
-use super::drain::Connections;
-use super::limits::MAX_CONNECTIONS;
 use super::privileges::Owner;
-use super::tls::Tls;
-use super::{ServerError, connection, unfinished};
+use super::{ServerError, unfinished};
 use crate::config::Address;
-use crate::session::{Databases, Session};
-use crate::stats::Clients;
-use crate::wire::Format;
 
 /// After a failed accept (no file descriptor left) so long is waited.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -249,72 +240,4 @@ async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
         _ => {}
     }
     UnixListener::bind(path)
-}
-
-/// Serves a client in a task of its own.
-pub fn serve(
-    accepted: Accepted,
-    databases: &Arc<Databases>,
-    clients: &Arc<Clients>,
-    format: Format,
-    tls: Option<&Arc<Tls>>,
-    connections: &mut Connections,
-) {
-    let address = match &accepted {
-        Accepted::Tcp(_, address) => address.to_string(),
-        Accepted::Unix(_, path) => path.display().to_string(),
-    };
-    if connections.len() >= MAX_CONNECTIONS {
-        clients.refused.increment();
-        tracing::error!("({address}) refused: there are {MAX_CONNECTIONS} connections already");
-        return;
-    }
-    let databases = Arc::clone(databases);
-    let tls = tls.map(Arc::clone);
-    let session = Session::new(Arc::clone(&databases), address);
-    let inbox = Arc::clone(session.inbox());
-    let connected = clients.enter(session.client());
-    connections.spawn(inbox, async move {
-        let _connected = connected;
-        match accepted {
-            Accepted::Tcp(stream, _) => {
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!("({}) {error}", session.label());
-                }
-                enter(stream, session, &databases, format, tls).await;
-            }
-            Accepted::Unix(stream, _) => enter(stream, session, &databases, format, tls).await,
-        }
-    });
-}
-
-async fn enter<S>(
-    stream: S,
-    session: Session,
-    databases: &Databases,
-    format: Format,
-    tls: Option<Arc<Tls>>,
-) where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let Some(tls) = tls else {
-        return connection::serve(stream, session, databases, format).await;
-    };
-    // Apart, so that connections without TLS need no memory for it.
-    let encrypted = Box::pin(async {
-        let inbox = Arc::clone(session.inbox());
-        let accepted = tokio::select! {
-            accepted = tls.accept(stream) => accepted,
-            // Nobody but a stop has anything for one who has not registered.
-            () = poll_fn(|context| inbox.poll_filled(context.waker())) => return,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                let session = session.with_peer(peer, Arc::clone(tls.access()));
-                connection::serve(stream, session, databases, format).await;
-            }
-            Err(why) => tracing::warn!("({}) refused: {why}", session.label()),
-        }
-    });
-    encrypted.await;
 }

@@ -8,13 +8,16 @@ mod entrance;
 mod limits;
 mod listener;
 mod logging;
+mod memory;
 mod notify;
 mod observers;
 mod open;
 mod pidfile;
 mod privileges;
+mod reception;
 mod reload;
 mod signals;
+mod tcp;
 mod tls;
 
 use std::path::{Path, PathBuf};
@@ -24,19 +27,21 @@ use thiserror::Error;
 
 use crate::config::Config;
 use crate::session::Databases;
-use crate::status::{Limits, Phase, Watched};
+use crate::status::{self, Phase, Watched};
 use crate::storage::StorageError;
 use crate::wire::Format;
 use activation::Handed;
 use drain::Connections;
 use entrance::Entrance;
-use limits::{ABORT_TIME, CHECKPOINT_INTERVAL};
+use limits::{ABORT_TIME, Bounds, CHECKPOINT_INTERVAL, Limits};
+use listener::Listeners;
 pub use logging::LoggingError;
 use observers::Observers;
 pub use privileges::{Identity, Owner};
+use reception::Reception;
 use reload::Reload;
 pub use reload::Reread;
-use signals::Wanted;
+use signals::{Signals, Wanted};
 use tls::Tls;
 pub use tls::TlsError;
 
@@ -131,12 +136,13 @@ pub fn run(
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    limits::raise_descriptor_limit();
+    let limits = Limits::new(&config.zeod, limits::raise_descriptor_limit());
+    let bounds = Arc::new(Bounds::new(limits));
     entrance.report();
     // As the user, too, who will have to read the key again at a reload.
     let tls = Tls::of(config)?;
     let reload = Reload::new(config, reread, &logging, tls.clone());
-    let stopped = runtime.block_on(serve(config, entrance, address_file, tls, reload));
+    let stopped = runtime.block_on(serve(config, entrance, address_file, tls, &bounds, reload));
     if logging.lost_lines() > 0 {
         tracing::warn!("{} log lines could not be written", logging.lost_lines());
     }
@@ -149,6 +155,7 @@ async fn serve(
     entrance: Entrance,
     address_file: Option<&Path>,
     tls: Option<Arc<Tls>>,
+    bounds: &Arc<Bounds>,
     mut reload: Reload<'_>,
 ) -> Result<(), ServerError> {
     let Entrance {
@@ -158,7 +165,7 @@ async fn serve(
         ..
     } = entrance;
     // Before anything that takes its time, so that it can be seen from the start.
-    let watched = Arc::new(Watched::new(Limits::from(&config.zeod)));
+    let watched = Arc::new(Watched::new(status::Limits::from(&config.zeod)));
     let observers = Observers::start(config, &watched).await?;
     watched.set_addresses(listeners.addresses());
     let patience = tokio::spawn(notify::ask_for_time());
@@ -179,36 +186,20 @@ async fn serve(
     for address in listeners.addresses() {
         tracing::info!("listening on {address}");
     }
-    let format = if config.zeo.msgpack == Some(true) {
-        Format::Msgpack
-    } else {
-        Format::Pickle
-    };
-    let mut connections = Connections::default();
+    let reception = Arc::new(Reception {
+        databases: Arc::clone(&databases),
+        clients: Arc::clone(watched.clients()),
+        format: if config.zeo.msgpack == Some(true) {
+            Format::Msgpack
+        } else {
+            Format::Pickle
+        },
+        tls,
+        bounds: Arc::clone(bounds),
+    });
     let checkpoints = tokio::spawn(checkpoint_regularly(Arc::clone(&databases)));
     tokio::spawn(notify::feed_watchdog(Arc::clone(&databases)));
-    let status = format!("serving on {}", listeners.addresses().join(", "));
-    notify::ready(&status);
-    loop {
-        tokio::select! {
-            accepted = listeners.accept() => {
-                connections.forget_ended();
-                let clients = watched.clients();
-                listener::serve(accepted, &databases, clients, format, tls.as_ref(), &mut connections);
-            }
-            wanted = signals.next() => match wanted {
-                Wanted::Stop => break,
-                // Nothing can be read again: the terminal was closed.
-                Wanted::Reload if config.source.as_os_str().is_empty() => break,
-                Wanted::Reload => {
-                    notify::reloading();
-                    tokio::task::block_in_place(|| reload.run(&databases));
-                    notify::ready(&status);
-                }
-                Wanted::ReopenLogs => reopen_logs(reload.logging()),
-            },
-        }
-    }
+    let connections = receive(&listeners, &reception, &mut signals, &mut reload).await;
     notify::stopping();
     watched.set_phase(Phase::Stopping);
     checkpoints.abort();
@@ -224,6 +215,37 @@ async fn serve(
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Lets clients in until the server is asked to stop.
+async fn receive(
+    listeners: &Listeners,
+    reception: &Arc<Reception>,
+    signals: &mut Signals,
+    reload: &mut Reload<'_>,
+) -> Connections {
+    let status = format!("serving on {}", listeners.addresses().join(", "));
+    notify::ready(&status);
+    let mut connections = Connections::default();
+    loop {
+        tokio::select! {
+            accepted = listeners.accept() => {
+                connections.forget_ended();
+                reception.receive(accepted, &mut connections);
+            }
+            wanted = signals.next() => match wanted {
+                Wanted::Stop => return connections,
+                // Nothing can be read again: the terminal was closed.
+                Wanted::Reload if !reload.is_possible() => return connections,
+                Wanted::Reload => {
+                    notify::reloading();
+                    tokio::task::block_in_place(|| reload.run(&reception.databases));
+                    notify::ready(&status);
+                }
+                Wanted::ReopenLogs => reopen_logs(reload.logging()),
+            },
+        }
+    }
 }
 
 fn reopen_logs(logging: &logging::Logging) {

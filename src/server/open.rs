@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::limits::DEFAULT_TRANSACTION_TIMEOUT;
 use super::ServerError;
+use super::limits::DEFAULT_TRANSACTION_TIMEOUT;
 use crate::config::{Config, FileStorageConfig, StorageConfig};
 use crate::disk::RealDisk;
 use crate::session::Databases;
@@ -24,6 +24,7 @@ pub fn databases(config: &Config, opening: &dyn Fn(&str)) -> Result<Arc<Database
         transaction_timeout: Some(timeout),
         hand_back_conflicts: zeo.client_conflict_resolution.unwrap_or(true),
         read_only: zeo.read_only,
+        max_transaction_bytes: config.zeod.max_transaction_bytes,
     };
     let mut databases = Databases::new();
     for named in &config.storages {

@@ -40,6 +40,11 @@ impl<'a> Reload<'a> {
         }
     }
 
+    /// Was the server started with a configuration file, which can be read again?
+    pub fn is_possible(&self) -> bool {
+        !self.config.source.as_os_str().is_empty()
+    }
+
     /// The log.
     pub fn logging(&self) -> &'a Logging {
         self.logging

@@ -99,6 +99,9 @@ impl BlobSends {
             stats.requests.note_time(Method::SendBlob.number(), took);
             stats.blobs_sent.increment();
             self.queue.pop_front();
+            if self.queue.is_empty() {
+                self.buffer = Vec::new();
+            }
         } else {
             out.call(&ServerCall::ReceiveBlobChunk {
                 oid,

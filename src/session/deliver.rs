@@ -22,6 +22,14 @@ impl Session {
         Ok(())
     }
 
+    fn drain(&mut self) {
+        self.draining = true;
+        // At once: a vote that waits for its locks must not get them now.
+        if self.is_drained() {
+            self.disconnect();
+        }
+    }
+
     fn deliver_one(
         &mut self,
         delivery: Delivery,
@@ -29,11 +37,7 @@ impl Session {
         blocking: &dyn Blocking,
     ) -> Result<(), String> {
         if matches!(delivery, Delivery::Drain) {
-            self.draining = true;
-            // At once: a vote that waits for its locks must not get them now.
-            if self.is_drained() {
-                self.disconnect();
-            }
+            self.drain();
         }
         let Some(registered) = &mut self.registered else {
             return Ok(());

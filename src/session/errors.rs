@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use crate::storage::StorageError;
-use crate::transaction::{Conflict, VoteError};
+use crate::transaction::{BufferError, Conflict, VoteError};
 use crate::wire::{self, Exception};
 
 impl From<StorageError> for Exception {
@@ -97,6 +97,20 @@ impl From<VoteError> for Exception {
                     message: error.to_string(),
                 }
             }
+        }
+    }
+}
+
+impl From<&BufferError> for Exception {
+    fn from(error: &BufferError) -> Self {
+        let message = error.to_string();
+        match error {
+            // Not its subclass TransactionTooLargeError, which the stock client
+            // does not know: it would raise a ServerException.
+            BufferError::TooManyOperations
+            | BufferError::TooLarge { .. }
+            | BufferError::NoMemory { .. } => Self::StorageTransactionError { message },
+            BufferError::Spill(_) => Self::StorageSystemError { message },
         }
     }
 }

@@ -84,7 +84,7 @@ pub struct Session {
     tally: Tally,
     inbox: Arc<Inbox>,
     registered: Option<Registered>,
-    /// Records are read into this; it keeps its size from load to load.
+    /// Records are read into this.
     buffer: Vec<u8>,
     /// The server stops.
     draining: bool,
@@ -163,6 +163,38 @@ impl Session {
     /// The client's name in the log.
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// Gives the session a buffer to read records into. It works without, too:
+    /// it then makes one.
+    pub fn lend_buffer(&mut self, buffer: Vec<u8>) {
+        self.buffer = buffer;
+    }
+
+    /// Takes the buffer away, so that a client that asks for nothing has none.
+    pub fn take_buffer(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// Memory that the client's transaction takes.
+    pub fn transaction_bytes(&self) -> usize {
+        let transaction = self
+            .registered
+            .as_ref()
+            .and_then(|r| r.transaction.as_ref());
+        transaction.map_or(0, ClientTransaction::memory_bytes)
+    }
+
+    /// Moves what the client's transaction has collected to a temporary file,
+    /// because memory is short.
+    pub fn save_memory(&mut self) {
+        let transaction = self
+            .registered
+            .as_mut()
+            .and_then(|r| r.transaction.as_mut());
+        if let Some(buffer) = transaction.and_then(ClientTransaction::collecting) {
+            buffer.save_memory();
+        }
     }
 
     /// Handles one request. `id` names it in a reply that comes later.

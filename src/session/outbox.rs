@@ -51,6 +51,30 @@ impl Outbox {
             .extend_from_slice(invalidation.frame(self.format));
     }
 
+    /// Gives it a buffer to write into, where it has none.
+    pub fn lend_buffer(&mut self, buffer: impl FnOnce() -> Vec<u8>) {
+        if self.bytes.capacity() == 0 {
+            self.bytes = buffer();
+            self.bytes.clear();
+        }
+    }
+
+    /// Takes its buffer away, once all is sent. It works without, too: it then
+    /// makes one.
+    pub fn take_buffer(&mut self) -> Vec<u8> {
+        if self.unsent().is_empty() {
+            self.sent = 0;
+            std::mem::take(&mut self.bytes)
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// The memory that it takes.
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// What is still to be sent.
     pub fn unsent(&self) -> &[u8] {
         self.bytes.get(self.sent..).unwrap_or_default()

@@ -1,5 +1,6 @@
 //! What a client puts into its transaction. All of these are sent one-way, so
-//! an error closes the connection.
+//! an error closes the connection; where it is the transaction that cannot be
+//! taken, its vote fails instead.
 
 use super::{Outcome, Registered};
 use crate::transaction::{BufferError, TransactionBuffer};
@@ -66,21 +67,15 @@ impl Registered {
             let message = "the transaction is voted and takes no more changes".to_owned();
             return Outcome::Error(Exception::StorageTransactionError { message });
         };
-        match add(buffer) {
-            Ok(()) => {
-                if is_store {
-                    self.database.stats.stores.increment();
-                }
-                Outcome::DONE
-            }
-            Err(error @ BufferError::TooManyOperations) => {
-                Outcome::Error(Exception::TransactionTooLarge {
-                    message: error.to_string(),
-                })
-            }
-            Err(error @ BufferError::Spill(_)) => Outcome::Error(Exception::StorageSystemError {
-                message: error.to_string(),
-            }),
+        // One that was given up takes nothing more; its vote says why.
+        if buffer.refusal().is_some() {
+            return Outcome::DONE;
         }
+        match add(buffer) {
+            Ok(()) if is_store => self.database.stats.stores.increment(),
+            Ok(()) => {}
+            Err(error) => buffer.refuse(error),
+        }
+        Outcome::DONE
     }
 }

@@ -15,6 +15,7 @@ mod reading;
 mod registering;
 mod releasing;
 mod threads;
+mod too_large;
 mod undo;
 mod undo_log;
 mod voting;
@@ -42,6 +43,7 @@ fn options() -> DatabaseOptions {
         transaction_timeout: None,
         hand_back_conflicts: true,
         read_only: false,
+        max_transaction_bytes: 16 << 30,
     }
 }
 

@@ -19,6 +19,8 @@ use crate::wire::{Exception, MessageId, Reply, TransactionKey, Value};
 pub(super) struct ClientTransaction {
     key: TransactionKey,
     stage: Stage,
+    /// Memory that it took when it was voted.
+    voted_bytes: usize,
 }
 
 /// How far it is.
@@ -66,6 +68,14 @@ impl ClientTransaction {
     /// Was the client told that it can be finished, and not yet what became of it?
     pub(super) fn is_promised(&self) -> bool {
         matches!(self.stage, Stage::Voted { .. } | Stage::Finishing { .. })
+    }
+
+    /// Memory that it takes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        match &self.stage {
+            Stage::Collecting { buffer, .. } => buffer.memory_bytes(),
+            _ => self.voted_bytes,
+        }
     }
 
     /// Since when it keeps others waiting.
@@ -134,10 +144,12 @@ impl Registered {
             }
             None => {}
         }
-        let buffer = TransactionBuffer::new(meta);
+        let max_bytes = self.database.options.max_transaction_bytes;
+        let buffer = TransactionBuffer::new(meta).with_max_bytes(max_bytes);
         self.transaction = Some(ClientTransaction {
             key,
             stage: Stage::Collecting { buffer, held: None },
+            voted_bytes: 0,
         });
         self.database.stats.active_txns.increment();
         Outcome::DONE
@@ -170,6 +182,13 @@ impl Registered {
                 return Outcome::Error(Exception::StorageTransactionError { message });
             }
         };
+        transaction.voted_bytes = buffer.memory_bytes();
+        if let Some(why) = buffer.refusal() {
+            tracing::warn!("({label}) vote: {why}");
+            let exception = why.into();
+            self.release_held(held);
+            return Outcome::Error(exception);
+        }
         let wanted = if buffer.undoes() {
             waiting(blocking, || {
                 Ok::<_, StorageError>(buffer.locks(&*database.storage))
@@ -285,9 +304,16 @@ impl Registered {
         ) {
             self.database.stats.conflicts.increment();
         }
-        self.database.locks.release(held.ticket);
-        self.end_transaction();
+        self.release_held(Some(held));
         error.into()
+    }
+
+    /// The transaction is over; the locks that it held are others'.
+    fn release_held(&mut self, held: Option<Held>) {
+        if let Some(held) = held {
+            self.database.locks.release(held.ticket);
+        }
+        self.end_transaction();
     }
 
     /// Finishes a voted transaction; the reply comes with the commit.

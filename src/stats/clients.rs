@@ -114,6 +114,11 @@ impl Client {
     pub fn note_cut_off(&self, reason: &'static str) {
         let _ = self.cut_off.set(reason);
     }
+
+    /// The word.
+    pub fn cut_off(&self) -> Option<&'static str> {
+        self.cut_off.get().copied()
+    }
 }
 
 /// All connections, and what those that are gone came to.
@@ -216,7 +221,7 @@ impl Drop for Connected {
         };
         state.received_bytes += client.received_bytes.get();
         state.sent_bytes += client.sent_bytes.get();
-        if let Some(&reason) = client.cut_off.get() {
+        if let Some(reason) = client.cut_off() {
             *state.cut_off.entry(reason).or_default() += 1;
         }
     }

@@ -15,6 +15,8 @@ use crate::types::{Oid, Tid, TransactionMeta};
 pub const SPILL_BYTES: u64 = 4 << 20;
 /// More operations than this are refused; each takes about 64 bytes of memory.
 pub const MAX_OPERATIONS: usize = 4_000_000;
+/// So many a transaction can have when memory is short.
+const MAX_OPERATIONS_SHORT_OF_MEMORY: usize = 20_000;
 
 /// Why an operation could not be added.
 #[derive(Debug, Error)]
@@ -22,6 +24,24 @@ pub enum BufferError {
     /// See [`MAX_OPERATIONS`].
     #[error("a transaction can have {MAX_OPERATIONS} operations at most")]
     TooManyOperations,
+    /// The transaction is larger than the server takes.
+    #[error(
+        "the transaction's records take more than {max_bytes} bytes; max-transaction-size in the \
+         server's <zeod> section sets that (blobs do not count)"
+    )]
+    TooLarge {
+        /// The limit.
+        max_bytes: u64,
+    },
+    /// There is no memory for what cannot go to a file.
+    #[error(
+        "the server has no memory for {operations} operations in one transaction now; \
+         memory-budget in its <zeod> section sets that"
+    )]
+    NoMemory {
+        /// So many there are.
+        operations: usize,
+    },
     /// The temporary file could not be written.
     #[error("writing a large transaction to a temporary file: {0}")]
     Spill(#[from] io::Error),
@@ -67,6 +87,8 @@ pub struct TransactionBuffer {
     body_bytes: u64,
     /// By the number of the store that each belongs to.
     blobs: Vec<(usize, Oid, PendingBlob)>,
+    max_body_bytes: u64,
+    refusal: Option<BufferError>,
 }
 
 impl TransactionBuffer {
@@ -78,7 +100,60 @@ impl TransactionBuffer {
             body: StagedBody::default(),
             body_bytes: 0,
             blobs: Vec::new(),
+            max_body_bytes: u64::MAX,
+            refusal: None,
         }
+    }
+
+    /// With no more data than this, blobs apart.
+    #[must_use]
+    pub fn with_max_bytes(mut self, max_body_bytes: u64) -> Self {
+        self.max_body_bytes = max_body_bytes;
+        self
+    }
+
+    /// Gives the transaction up, and back what it took. Its vote is to fail with
+    /// `why`: only then is there a way to tell the client.
+    pub fn refuse(&mut self, why: BufferError) {
+        self.operations = Vec::new();
+        self.body = StagedBody::default();
+        self.body_bytes = 0;
+        self.blobs = Vec::new();
+        self.refusal = Some(why);
+    }
+
+    /// Why it was given up, if it was. It takes no more changes then.
+    pub fn refusal(&self) -> Option<&BufferError> {
+        self.refusal.as_ref()
+    }
+
+    /// Memory that it takes.
+    pub fn memory_bytes(&self) -> usize {
+        let body = match &self.body {
+            StagedBody::Memory(bytes) => bytes.capacity(),
+            StagedBody::File(_) => 0,
+        };
+        body + self.operations.capacity() * size_of::<Operation>()
+    }
+
+    /// Moves the data to a temporary file, whatever its size. If that is not
+    /// enough, or not possible, the transaction is given up.
+    pub fn save_memory(&mut self) {
+        let operations = self.operations.len();
+        if operations > MAX_OPERATIONS_SHORT_OF_MEMORY {
+            self.refuse(BufferError::NoMemory { operations });
+        } else if let Err(error) = self.spill() {
+            self.refuse(error.into());
+        }
+    }
+
+    fn spill(&mut self) -> io::Result<()> {
+        if let StagedBody::Memory(bytes) = &self.body {
+            let file = tempfile::tempfile()?;
+            file.write_all_at(bytes, 0)?;
+            self.body = StagedBody::File(file);
+        }
+        Ok(())
     }
 
     /// The operations so far, in order.
@@ -242,12 +317,12 @@ impl TransactionBuffer {
         self.check_room()?;
         let start = self.body_bytes + RECORD_GAP_BYTES as u64;
         let end = start + data.len() as u64;
-        if end > SPILL_BYTES
-            && let StagedBody::Memory(bytes) = &self.body
-        {
-            let file = tempfile::tempfile()?;
-            file.write_all_at(bytes, 0)?;
-            self.body = StagedBody::File(file);
+        if end > self.max_body_bytes {
+            let max_bytes = self.max_body_bytes;
+            return Err(BufferError::TooLarge { max_bytes });
+        }
+        if end > SPILL_BYTES {
+            self.spill()?;
         }
         match &mut self.body {
             StagedBody::Memory(bytes) => {

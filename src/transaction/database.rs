@@ -29,6 +29,8 @@ pub struct DatabaseOptions {
     pub hand_back_conflicts: bool,
     /// Take no changes from any client.
     pub read_only: bool,
+    /// The largest transaction that is taken, without its blobs.
+    pub max_transaction_bytes: u64,
 }
 
 /// A named storage with all that serving it takes.

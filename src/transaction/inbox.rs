@@ -125,6 +125,11 @@ impl Inbox {
         self.filled.load(Ordering::Acquire)
     }
 
+    /// Did more come than may wait?
+    pub fn has_overflowed(&self) -> bool {
+        self.queue.lock().overflowed
+    }
+
     /// Takes all messages in order.
     pub fn drain(&self, mut deliver: impl FnMut(Delivery)) -> InboxState {
         if !self.is_filled() {

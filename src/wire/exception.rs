@@ -89,11 +89,6 @@ pub enum Exception {
         /// Why.
         message: String,
     },
-    /// The transaction is larger than the storage can take.
-    TransactionTooLarge {
-        /// Why.
-        message: String,
-    },
     /// The storage cannot do this.
     Unsupported {
         /// Why.
@@ -142,7 +137,6 @@ impl Exception {
                 "ZODB.FileStorage.FileStorage.FileStorageQuotaError"
             }
             Self::PackError { .. } => "ZODB.FileStorage.FileStorage.PackError",
-            Self::TransactionTooLarge { .. } => "ZODB.POSException.TransactionTooLargeError",
             Self::Unsupported { .. } => "ZODB.POSException.Unsupported",
             Self::ValueError(_) => "builtins.ValueError",
             Self::TypeError(_) => "builtins.TypeError",
@@ -233,7 +227,6 @@ impl Exception {
             | Self::FileStorageError { message }
             | Self::FileStorageQuotaError { message }
             | Self::PackError { message }
-            | Self::TransactionTooLarge { message }
             | Self::Unsupported { message }
             | Self::ValueError(message)
             | Self::TypeError(message)

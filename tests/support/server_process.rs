@@ -148,7 +148,31 @@ impl Zeod {
         Ok(Self { process, directory })
     }
 
-    /// The same in a directory that outlives the server, for restarts.
+    /// Starts `zeod -C zeo.conf`, with these lines in its `<zeod>` section.
+    pub fn start_configured(section: &str) -> io::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let configuration = directory.path().join("zeo.conf");
+        let database = directory.path().join("Data.fs");
+        let text = format!(
+            "<zeo>\n  address 127.0.0.1:0\n</zeo>\n<zeod>\n{section}\n</zeod>\n\
+             <filestorage 1>\n  path {}\n</filestorage>\n",
+            database.display()
+        );
+        fs::write(&configuration, text)?;
+        let address_file = directory.path().join("address");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_zeod"));
+        command
+            .arg("-C")
+            .arg(&configuration)
+            .arg("--address-file")
+            .arg(&address_file)
+            .current_dir(directory.path());
+        let stderr = directory.path().join("stderr.log");
+        let process = ServerProcess::start(command, &address_file, &stderr)?;
+        Ok(Self { process, directory })
+    }
+
+    /// As [`Self::start`] in a directory that outlives the server, for restarts.
     pub fn start_in(directory: &Path, arguments: &[&str]) -> io::Result<ServerProcess> {
         let address_file = directory.join("address");
         // One left by an earlier start would be believed.

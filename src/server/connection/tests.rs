@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::config::ZeodSection;
 use crate::disk::RealDisk;
+use crate::server::limits::Limits;
+use crate::stats::Client;
 use crate::storage::blob::BlobDirectory;
 use crate::storage::{MappingStorage, Storage};
 use crate::transaction::{Database, DatabaseOptions, Delivery, Inbox, Invalidation};
@@ -25,34 +28,50 @@ struct Peer {
     inbox: Arc<Inbox>,
     served: JoinHandle<()>,
     database: Arc<Database>,
+    bounds: Arc<Bounds>,
+    client: Arc<Client>,
+}
+
+fn limits() -> Limits {
+    Limits::new(&ZeodSection::default(), None)
 }
 
 impl Peer {
     async fn new() -> Self {
-        Self::of(Arc::new(MappingStorage::new("mapping"))).await
+        Self::within(limits()).await
     }
 
-    async fn of(storage: Arc<dyn Storage>) -> Self {
+    async fn within(limits: Limits) -> Self {
+        Self::of(Arc::new(MappingStorage::new("mapping")), limits).await
+    }
+
+    async fn of(storage: Arc<dyn Storage>, limits: Limits) -> Self {
         let options = DatabaseOptions {
             invalidation_queue_size: 100,
             invalidation_age: None,
             transaction_timeout: None,
             hand_back_conflicts: true,
             read_only: false,
+            max_transaction_bytes: 16 << 30,
         };
         let database = Database::start("1", storage, options).unwrap();
         let databases = Arc::new(Databases::from([("1".to_owned(), Arc::clone(&database))]));
         let session = Session::new(Arc::clone(&databases), "test");
         let inbox = Arc::clone(session.inbox());
+        let client = Arc::clone(session.client());
         let (stream, server_end) = tokio::io::duplex(PIPE_BYTES);
+        let bounds = Arc::new(Bounds::new(limits));
+        let own_bounds = Arc::clone(&bounds);
         let served = tokio::spawn(async move {
-            serve(server_end, session, &databases, Format::Pickle).await;
+            serve(server_end, session, &databases, Format::Pickle, &own_bounds).await;
         });
         let mut peer = Self {
             stream,
             inbox,
             served,
             database,
+            bounds,
+            client,
         };
         assert_eq!(peer.read_frame().await, b"Z5");
         peer.send(b"Z5").await;
@@ -101,6 +120,18 @@ impl Peer {
             .push(Delivery::Invalidation(Arc::new(invalidation)));
     }
 
+    /// Until the server has closed the connection.
+    async fn ended(&self) {
+        let ended = async {
+            while !self.served.is_finished() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ended).await.unwrap();
+        assert_eq!(self.database.connections(), 0);
+        assert_eq!(self.bounds.memory.used_bytes(), 0);
+    }
+
     /// Until the task has taken what is in the inbox, or has ended.
     async fn taken(&self) {
         let taken = async {
@@ -119,19 +150,15 @@ impl Peer {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_reads_no_invalidations_is_cut_off_at_the_bound() {
     let peer = Peer::new().await;
-    let bound = (MAX_OUTBOX_BYTES + MAX_BEHIND_BYTES) as u64 / 1_000_000 + 2;
+    // Some more, for those that are taken together.
+    let bound = limits().max_unsent_bytes as u64 / 1_000_000 + 6;
     for tid in 1..=bound {
         peer.invalidate(tid);
         peer.taken().await;
     }
     // Though it never reads, it is not waited for.
-    let ended = async {
-        while !peer.served.is_finished() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, ended).await.unwrap();
-    assert_eq!(peer.database.connections(), 0);
+    peer.ended().await;
+    assert_eq!(peer.client.cut_off(), Some("unsent"));
     peer.close();
 }
 
@@ -201,7 +228,11 @@ async fn a_client_is_answered_between_the_pieces_of_a_blob_it_reads_late() {
     let content: Vec<u8> = (0..=250).cycle().take(5_000_000).collect();
     std::fs::create_dir_all(blobs.object_path(oid)).unwrap();
     std::fs::write(blobs.revision_path(oid, serial), &content).unwrap();
-    let mut peer = Peer::of(Arc::new(MappingStorage::with_blobs("mapping", blobs))).await;
+    let mut peer = Peer::of(
+        Arc::new(MappingStorage::with_blobs("mapping", blobs)),
+        limits(),
+    )
+    .await;
     let sent = async {
         peer.call(2, "sendBlob", vec![oid.into(), serial.into()])
             .await;
@@ -218,5 +249,104 @@ async fn a_client_is_answered_between_the_pieces_of_a_blob_it_reads_late() {
     let ids: Vec<_> = answers.iter().map(|(id, _)| *id).collect();
     assert_eq!(ids, [3, 4, 5, 2]);
     assert!(answers[2].1 < content.len() / 2, "{answers:?}");
+    peer.close();
+}
+
+/// The patience of tests in which it comes to an end.
+const SHORT: Duration = Duration::from_millis(300);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_stops_within_a_message_is_cut_off() {
+    let mut peer = Peer::within(Limits {
+        stall_time: SHORT,
+        ..limits()
+    })
+    .await;
+    // Nothing is owed between messages.
+    tokio::time::sleep(SHORT * 3).await;
+    assert!(!peer.served.is_finished());
+    peer.stream.write_all(&[0, 0, 1]).await.unwrap();
+    peer.ended().await;
+    assert_eq!(peer.client.cut_off(), Some("stalled_sender"));
+    peer.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_nothing_is_cut_off() {
+    let peer = Peer::within(Limits {
+        stall_time: SHORT,
+        ..limits()
+    })
+    .await;
+    peer.invalidate(1);
+    peer.ended().await;
+    assert_eq!(peer.client.cut_off(), Some("stalled_reader"));
+    peer.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_longer_than_allowed_is_refused() {
+    let mut peer = Peer::within(Limits {
+        max_message_bytes: 1 << 20,
+        ..limits()
+    })
+    .await;
+    peer.stream.write_u32((1 << 20) + 1).await.unwrap();
+    peer.ended().await;
+    assert_eq!(peer.client.cut_off(), Some("message_length"));
+    peer.close();
+}
+
+/// The head of a message of a megabyte and a part of it.
+async fn begin_megabyte(peer: &mut Peer) {
+    peer.stream.write_u32(1 << 20).await.unwrap();
+    let part = vec![0; 200 << 10];
+    peer.stream.write_all(&part).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_message_waits_for_memory_while_small_ones_are_answered() {
+    let mut peer = Peer::within(Limits {
+        memory_budget_bytes: 2 << 20,
+        ..limits()
+    })
+    .await;
+    let mut others = Share::new(Arc::clone(&peer.bounds.memory));
+    others.set(2 << 20);
+    peer.call(1, "ping", Vec::new()).await;
+    assert_eq!(peer.read_message().await.0, 1);
+    // It is read as far as its first buffer goes; the pipe takes as much.
+    let stuck = tokio::time::timeout(SHORT, begin_megabyte(&mut peer)).await;
+    assert!(stuck.is_err());
+    drop(others);
+    // The rest of it goes through, and is no pickle.
+    let rest = vec![0; 1 << 20];
+    let sent = peer.stream.write_all(&rest);
+    let _ = tokio::time::timeout(PATIENCE, sent).await.unwrap();
+    peer.ended().await;
+    assert_eq!(peer.client.cut_off(), None);
+    peer.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_waits_too_long_for_memory_is_cut_off() {
+    let mut peer = Peer::within(Limits {
+        memory_budget_bytes: 1 << 20,
+        stall_time: SHORT,
+        ..limits()
+    })
+    .await;
+    let mut others = Share::new(Arc::clone(&peer.bounds.memory));
+    others.set(1 << 20);
+    let stuck = tokio::time::timeout(SHORT / 3, begin_megabyte(&mut peer)).await;
+    assert!(stuck.is_err());
+    let ended = async {
+        while !peer.served.is_finished() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ended).await.unwrap();
+    assert_eq!(peer.client.cut_off(), Some("memory"));
+    assert_eq!(peer.bounds.memory.used_bytes(), 1 << 20);
     peer.close();
 }

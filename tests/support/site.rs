@@ -1,5 +1,12 @@
 //! A running server with what tests ask of it again and again.
 
+#![allow(
+    dead_code,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "each test that includes this module uses a part of it; a panic there is a failed test"
+)]
+
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -22,7 +29,15 @@ pub struct Site {
 
 impl Site {
     pub fn start(arguments: &[&str]) -> Self {
-        let zeod = Zeod::start(arguments).unwrap();
+        Self::of(Zeod::start(arguments).unwrap())
+    }
+
+    /// With these lines in the `<zeod>` section.
+    pub fn configured(section: &str) -> Self {
+        Self::of(Zeod::start_configured(section).unwrap())
+    }
+
+    fn of(zeod: Zeod) -> Self {
         let bystander = RawClient::open(zeod.process.address(), "1", false).unwrap();
         let rss_kib = rss_kib(&zeod.process);
         Self {
@@ -58,7 +73,7 @@ impl Site {
         assert!(grown <= bound_kib, "{grown} KiB, {bound_kib} at most");
     }
 
-    fn grown_kib(&self) -> u64 {
+    pub fn grown_kib(&self) -> u64 {
         rss_kib(&self.zeod.process).saturating_sub(self.rss_kib)
     }
 
