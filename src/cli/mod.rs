@@ -1,16 +1,14 @@
-//! The command line. It takes the place of Python's `runzeo`.
+//! The command line. Without a subcommand it takes the place of Python's
+//! `runzeo`.
 
+mod config;
 mod ctl;
 mod init;
+mod serve;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-
-use crate::config::{self, Address, Config, Overrides};
-use crate::server;
 
 /// The command line, or the configuration, is wrong.
 const EXIT_USAGE: u8 = 2;
@@ -26,100 +24,32 @@ const EXIT_FAILURE: u8 = 1;
     args_conflicts_with_subcommands = true
 )]
 struct Arguments {
+    #[command(flatten)]
+    serve: serve::ServeArguments,
+
     /// Without a command: serve
     #[command(subcommand)]
     command: Option<Command>,
-
-    /// Configuration file (zeo.conf)
-    #[arg(short = 'C', long = "configure", value_name = "FILE")]
-    configure: Option<PathBuf>,
-
-    /// Listen here: PORT, HOST:PORT, or the path of a unix socket (with a slash)
-    #[arg(short, long, value_name = "ADDRESS")]
-    address: Option<Address>,
-
-    /// Serve this FileStorage; the first is storage 1, the second 2, …
-    #[arg(short, long, value_name = "FILE")]
-    filename: Vec<PathBuf>,
-
-    /// Cut clients off that hold their locks for longer than this
-    #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
-    timeout: Option<Duration>,
-
-    /// Write the process id to this file
-    #[arg(long, value_name = "PATH")]
-    pid_file: Option<PathBuf>,
-
-    /// Once clients can connect, write a line "zeo ADDRESS" for each address to this file
-    #[arg(long, value_name = "PATH")]
-    address_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Check, convert or show a configuration
+    Config(config::ConfigArguments),
     /// Start and stop a server in the background, ask for it, and tell it things
     Ctl(ctl::Ctl),
     /// Make the directory of a new server: configuration, scripts, a systemd unit
     Init(init::Init),
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text
-        .parse()
-        .map_err(|_| "not a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
-}
-
 /// Runs the program.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match &arguments.command {
+        None => serve::run(&arguments.serve),
+        Some(Command::Config(config)) => config::run(config),
         Some(Command::Ctl(ctl)) => ctl.run(),
         Some(Command::Init(init)) => init.run(),
-        None => serve(&arguments),
-    }
-}
-
-fn serve(arguments: &Arguments) -> ExitCode {
-    let config = match configuration(arguments) {
-        Ok(config) => config,
-        Err(problem) => {
-            eprintln!("zeod: {problem}");
-            return ExitCode::from(EXIT_USAGE);
-        }
-    };
-    let reread = || configuration(arguments);
-    match server::run(&config, arguments.address_file.as_deref(), &reread) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("zeod: {error}");
-            ExitCode::from(EXIT_FAILURE)
-        }
-    }
-}
-
-fn configuration(arguments: &Arguments) -> Result<Config, String> {
-    let environment = |name: &str| std::env::var(name).ok();
-    let overrides = Overrides {
-        address: arguments.address.clone(),
-        files: arguments.filename.clone(),
-        transaction_timeout: arguments.timeout,
-        pid_filename: arguments.pid_file.clone(),
-    };
-    match (&arguments.configure, &arguments.address) {
-        (Some(path), _) => {
-            config::load_with(path, &overrides, &environment).map_err(|error| error.to_string())
-        }
-        (None, None) => Err("no address to listen on; use -a or -C (see --help)".to_owned()),
-        (None, Some(_)) if arguments.filename.is_empty() => {
-            Err("no storage to serve; use -f or -C (see --help)".to_owned())
-        }
-        (None, Some(address)) => Ok(config::from_arguments(
-            address.clone(),
-            &arguments.filename,
-            &overrides,
-            &environment,
-        )),
     }
 }
 
@@ -133,35 +63,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
-        let problem = |line: &[&str]| configuration(&Arguments::parse_from(line)).unwrap_err();
-        assert!(problem(&["zeod"]).contains("-a"));
-        assert!(problem(&["zeod", "-a", "8100"]).contains("-f"));
-    }
-
-    #[test]
-    fn files_are_numbered_storages() {
-        let line = [
-            "zeod",
-            "-a",
-            "localhost:0",
-            "-f",
-            "a.fs",
-            "-f",
-            "b.fs",
-            "-t",
-            "1.5",
-        ];
-        let config = configuration(&Arguments::parse_from(line)).unwrap();
-        let names: Vec<_> = config
-            .storages
-            .iter()
-            .map(|storage| storage.name.as_str())
-            .collect();
-        assert_eq!(names, ["1", "2"]);
-        assert_eq!(
-            config.zeo.transaction_timeout,
-            Some(Duration::from_millis(1500))
-        );
+    fn serving_needs_no_subcommand() {
+        let arguments = Arguments::parse_from(["zeod", "-C", "zeo.conf"]);
+        assert!(arguments.command.is_none());
+        let arguments = Arguments::parse_from(["zeod", "config", "check", "zeo.conf"]);
+        assert!(arguments.command.is_some());
     }
 }

@@ -46,6 +46,11 @@ impl Address {
         if text.contains('/') {
             return Ok(Self::Unix(PathBuf::from(text)));
         }
+        Self::parse_inet(text, default_port)
+    }
+
+    /// Reads a host's address: a slash is no sign of a path.
+    pub fn parse_inet(text: &str, default_port: u16) -> Result<Self, AddressError> {
         let (host, port) = split_host(text)?;
         if host.contains(python::is_space) {
             return Err(AddressError::Host(host.to_owned()));
@@ -105,7 +110,7 @@ impl fmt::Display for Address {
             Self::Tcp {
                 host: Some(host),
                 port,
-            } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            } if host.contains(':') || host.starts_with('[') => write!(f, "[{host}]:{port}"),
             Self::Tcp {
                 host: Some(host),
                 port,

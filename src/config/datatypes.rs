@@ -66,7 +66,8 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Result<u64, DataTypeError> {
         .ok_or_else(|| DataTypeError::new("it is too great"))
 }
 
-fn not_negative(number: i128) -> Result<u64, DataTypeError> {
+/// Refuses what is negative or greater than 64 bits hold.
+pub fn not_negative(number: i128) -> Result<u64, DataTypeError> {
     if number < 0 {
         return Err(DataTypeError::new("it is negative"));
     }
@@ -89,7 +90,7 @@ pub fn existing_dirpath(
         return Ok(path.into());
     }
     Err(DataTypeError(format!(
-        "the directory {directory:?} does not exist"
+        "the directory {directory:?} does not exist; make it first"
     )))
 }
 

@@ -3,20 +3,56 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A place in a configuration file. Displayed as `FILE:LINE`, or `FILE` alone.
+/// A place in a configuration file. Displayed as `FILE`, `FILE:LINE`, or
+/// `FILE:LINE:COLUMN`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
-    /// The file, named as the command line or the `%include` led to it.
+    /// The file, named as the command line or the `%include` led to it. What is
+    /// from no file has here, in words, where it is from.
     pub file: Arc<Path>,
     /// The line, counted from 1. `None`: the file as a whole.
     pub line: Option<usize>,
+    /// The letter in the line, counted from 1. `None`: the line as a whole.
+    pub column: Option<usize>,
+}
+
+impl Location {
+    /// A line of a file.
+    pub(super) fn line(file: &Arc<Path>, line: usize) -> Self {
+        Self {
+            line: Some(line),
+            ..Self::whole(Arc::clone(file))
+        }
+    }
+
+    /// A file as a whole.
+    pub(super) fn whole(file: Arc<Path>) -> Self {
+        Self {
+            file,
+            line: None,
+            column: None,
+        }
+    }
+
+    /// An environment variable.
+    pub(super) fn variable(name: &str) -> Self {
+        Self::whole(Path::new(&format!("environment variable {name}")).into())
+    }
+
+    /// The arguments of the program.
+    pub(super) fn command_line() -> Self {
+        Self::whole(Path::new("command line").into())
+    }
 }
 
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file.display())?;
-        match self.line {
-            Some(line) => write!(f, ":{line}"),
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        match self.column {
+            Some(column) => write!(f, ":{column}"),
             None => Ok(()),
         }
     }
@@ -63,13 +99,13 @@ impl ConfigError {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum Fault {
-    #[error("the file cannot be read: {0}")]
+    #[error("the file cannot be read: {0}; check the path and who may read it")]
     Unreadable(io::Error),
-    #[error("the included file {} cannot be read: {error}", .path.display())]
+    #[error("the included file {} cannot be read: {error}; check the path and who may read it", .path.display())]
     IncludeUnreadable { path: PathBuf, error: io::Error },
-    #[error("the file is larger than {limit} bytes")]
+    #[error("the file is larger than {limit} bytes; is it the configuration file?")]
     TooLarge { limit: u64 },
-    #[error("the line is not UTF-8 text")]
+    #[error("the line is not UTF-8 text; is it the configuration file, and is it saved as UTF-8?")]
     NotUtf8,
 
     #[error("a line that begins with '<' is a section's start or end and must close with '>'")]
@@ -79,7 +115,9 @@ pub enum Fault {
          neither with spaces nor parentheses"
     )]
     MalformedStart { text: String },
-    #[error("unexpected </{text}>: no section is open here")]
+    #[error(
+        "unexpected </{text}>: no section is open here; take the line out, or put <{text}> above"
+    )]
     UnexpectedEnd { text: String },
     #[error("</{text}> cannot close {open} of {start}; allowed: </{kind}>")]
     UnbalancedEnd {
@@ -105,12 +143,16 @@ pub enum Fault {
     },
     #[error("{name:?} cannot be defined; a name is letters, digits and '_', not a digit first")]
     DefineName { name: String },
-    #[error("{name:?} is already defined as {old:?}; a definition cannot be changed")]
+    #[error(
+        "{name:?} is already defined as {old:?}; a definition cannot be changed, so choose another name"
+    )]
     Redefined { name: String, old: String },
 
-    #[error("{name:?} is not defined; defined here: {defined}")]
+    #[error(
+        "{name:?} is not defined; write %define {name} VALUE above, or $$ for a '$'; defined here: {defined}"
+    )]
     UndefinedName { name: String, defined: String },
-    #[error("the environment variable {name:?} is not set")]
+    #[error("the environment variable {name:?} is not set; set it before the program starts")]
     UndefinedVariable { name: String },
     #[error(
         "malformed '$' in {text:?}: {reason}; allowed: $name, ${{name}}, $(ENVIRONMENT), and $$ for '$'"
@@ -121,7 +163,7 @@ pub enum Fault {
     #[error("the values together are longer than {limit} bytes after substitution")]
     ValuesTooLong { limit: usize },
 
-    #[error("%include of a file that is being read already: {chain}")]
+    #[error("%include of a file that is being read already: {chain}; take one of these lines out")]
     IncludeLoop { chain: String },
     #[error("more than {limit} files are included")]
     TooManyIncludes { limit: usize },
@@ -148,31 +190,35 @@ pub enum Fault {
         allowed: String,
     },
     #[error(
-        "the storage type <{kind}> is not available in this server: {reason}; available: {available}"
+        "the storage type {kind} is not available in this server: {reason}; available: {available}"
     )]
     UnsupportedStorage {
         kind: String,
         reason: &'static str,
         available: String,
     },
-    #[error("a second {section} {place}; only one is allowed, the first is at {first}")]
+    #[error(
+        "a second {section} {place}; only one is allowed, the first is at {first}; put the two together"
+    )]
     SecondSection {
         section: String,
         place: String,
         first: Location,
     },
-    #[error("the section name {name:?} is used twice {place}, first at {first}")]
+    #[error("the section name {name:?} is used twice {place}, first at {first}; choose another")]
     DuplicateName {
         name: String,
         place: String,
         first: Location,
     },
-    #[error("{name:?} is not allowed as a section's name {place}")]
+    #[error("{name:?} is not allowed as a section's name {place}; choose another")]
     SectionName { name: String, place: String },
     #[error("{section} needs {wanted}")]
     MissingSection { section: String, wanted: String },
 
-    #[error("{key:?} is not a key; a key is a letter, then letters, digits, '-', '.' and '_'")]
+    #[error(
+        "{key:?} is not a key; write KEY VALUE; a key is a letter, then letters, digits, '-', '.' and '_'"
+    )]
     MalformedKey { key: String },
     #[error("unknown key {key:?} {place}; {}llowed: {allowed}", did_you_mean(.suggestion.as_deref(), '"', '"'))]
     UnknownKey {
@@ -181,13 +227,15 @@ pub enum Fault {
         suggestion: Option<String>,
         allowed: String,
     },
-    #[error("the key {key:?} is given twice in {section}, first at {first}")]
+    #[error(
+        "the key {key:?} is given twice in {section}, first at {first}; take one of the two out"
+    )]
     DuplicateKey {
         key: &'static str,
         section: String,
         first: Location,
     },
-    #[error("the key {key:?} is missing in {section}; allowed: {allowed}")]
+    #[error("the key {key:?} is missing in {section}; add it with a value: {allowed}")]
     MissingKey {
         key: &'static str,
         section: String,
@@ -207,6 +255,24 @@ pub enum Fault {
         reason: String,
         allowed: &'static str,
     },
+    #[error("malformed TOML: {message}")]
+    Toml { message: String },
+    #[error("{key:?} in {section} is {found}; allowed: {allowed}")]
+    WrongKind {
+        key: String,
+        section: String,
+        found: &'static str,
+        allowed: String,
+    },
+    #[error("unknown storage type {kind:?} in {section}; {}llowed: {allowed}", did_you_mean(.suggestion.as_deref(), '"', '"'))]
+    UnknownStorageType {
+        kind: String,
+        section: String,
+        suggestion: Option<String>,
+        allowed: String,
+    },
+    #[error("the name stands for {meanings}; set the one that is meant in the configuration file")]
+    AmbiguousVariable { meanings: String },
     #[error("{section}: {message}")]
     Contradiction { section: String, message: String },
 
@@ -214,7 +280,9 @@ pub enum Fault {
         "a second storage without a name, {section}, the first is at {first}; only one may be unnamed, and is then \"1\""
     )]
     SecondUnnamed { section: String, first: Location },
-    #[error("a storage named \"1\" and one without a name, which would be \"1\" too, at {unnamed}")]
+    #[error(
+        "a storage named \"1\" and one without a name, which would be \"1\" too, at {unnamed}; give that one a name"
+    )]
     UnnamedIsOne { unnamed: Location },
 }
 

@@ -68,6 +68,22 @@ impl LogLevel {
         }
     }
 
+    /// The name, `None` for a number that has none.
+    pub const fn name(self) -> Option<&'static str> {
+        Some(match self {
+            Self::NotSet => "notset",
+            Self::All => "all",
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Blather => "blather",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+            Self::Critical => "critical",
+            Self::Number(_) => return None,
+        })
+    }
+
     fn from_number(number: u8) -> Self {
         match number {
             0 => Self::NotSet,

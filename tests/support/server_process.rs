@@ -23,13 +23,14 @@ const POLL: Duration = Duration::from_millis(5);
 /// A running server: killed on drop, so that no test leaves one behind.
 pub struct ServerProcess {
     child: Child,
-    address: SocketAddr,
+    /// As the address file names it.
+    listening: String,
     stderr: PathBuf,
 }
 
 impl ServerProcess {
     /// Starts `command` with its stderr in a file and waits until it has
-    /// written a line `zeo HOST:PORT` into `address_file`.
+    /// written a line `zeo ADDRESS` into `address_file`.
     pub fn start(mut command: Command, address_file: &Path, stderr: &Path) -> io::Result<Self> {
         // The pipe's other end closes when this process dies, however it
         // dies: a server that watches its stdin then stops too.
@@ -41,14 +42,14 @@ impl ServerProcess {
         // The guard exists before the wait, so that a failed start is killed.
         let mut server = Self {
             child,
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            listening: String::new(),
             stderr: stderr.to_owned(),
         };
-        server.address = server.wait_for_address(address_file)?;
+        server.listening = server.wait_for_address(address_file)?;
         Ok(server)
     }
 
-    fn wait_for_address(&mut self, address_file: &Path) -> io::Result<SocketAddr> {
+    fn wait_for_address(&mut self, address_file: &Path) -> io::Result<String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(address) = listening_at(address_file) {
@@ -66,8 +67,21 @@ impl ServerProcess {
         }
     }
 
+    /// Where it listens.
+    ///
+    /// # Panics
+    ///
+    /// Where that is no TCP address.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        match self.listening.parse() {
+            Ok(address) => address,
+            Err(error) => panic!("{}: {error}", self.listening),
+        }
+    }
+
+    /// Where it listens: `HOST:PORT`, or the path of a unix socket.
+    pub fn listening(&self) -> &str {
+        &self.listening
     }
 
     pub fn pid(&self) -> u32 {
@@ -192,10 +206,10 @@ impl Zeod {
     }
 }
 
-/// The address in a complete line `zeo HOST:PORT` of the file.
-fn listening_at(address_file: &Path) -> Option<SocketAddr> {
+/// The address in a complete line `zeo ADDRESS` of the file.
+fn listening_at(address_file: &Path) -> Option<String> {
     let text = fs::read_to_string(address_file).ok()?;
     text.split_inclusive('\n')
         .filter_map(|line| line.strip_suffix('\n'))
-        .find_map(|line| line.strip_prefix("zeo ")?.trim().parse().ok())
+        .find_map(|line| Some(line.strip_prefix("zeo ")?.trim().to_owned()))
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, ValueEnum};
 use rustix::process::Signal;
 
-use crate::config::{self, Config};
+use crate::config::Config;
 use process::{Found, Server};
 
 /// How long a start or a stop may take; zdaemon's defaults.
@@ -89,8 +89,9 @@ impl Ctl {
     }
 
     fn act(&self) -> Done {
-        let environment = |name: &str| std::env::var(name).ok();
-        let config = config::load(&self.configure, &environment).map_err(|error| error.to_string());
+        let config = super::serve::load_file(&self.configure)
+            .map(|loaded| loaded.config)
+            .map_err(|error| error.to_string());
         let pid_file = self
             .pid_file_of(config.as_ref())
             .map_err(|text| (text, EXIT_NOT_CONFIGURED))?;

@@ -332,7 +332,7 @@ fn a_client_configuration_is_refused_by_name() {
     );
     assert!(
         found.starts_with(
-            "zeo.conf:1: <zodb 1> cannot stand at the top of the file (it belongs in the clients' zope.conf)"
+            "zeo.conf:1: <zodb 1> cannot stand at the top of the file (it belongs in the clients' zope.conf; this"
         ),
         "{found}"
     );

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Files, config_of, ends_with};
-use crate::config::{Address, Overrides, StorageConfig, from_arguments, load, load_with};
+use crate::config::{Address, Loaded, Overrides, StorageConfig, load, load_with};
 
 const ZEO: &str = "<zeo>\n address 8100\n</zeo>\n";
 
@@ -256,6 +256,7 @@ fn overrides() -> Overrides {
         files: vec!["~/a.fs".into(), "b.fs".into()],
         transaction_timeout: Some(Duration::from_secs(7)),
         pid_filename: Some("~/pid".into()),
+        variables: Vec::new(),
     }
 }
 
@@ -272,20 +273,21 @@ fn the_command_line_wins_over_the_file() {
     assert_eq!(config.zeo.address.to_string(), ":9000");
     assert_eq!(config.zeo.transaction_timeout, Some(Duration::from_secs(7)));
     assert_eq!(config.zeo.pid_filename, Some(PathBuf::from("~/pid")));
-    let alone = from_arguments(
-        "1".parse().unwrap(),
+    let alone = Loaded::arguments(
+        &"1".parse().unwrap(),
         &["c.fs".into()],
         &overrides(),
         &files.environment(),
     );
-    assert_eq!(alone.storages, config.storages);
+    assert_eq!(alone.unwrap().config.storages, config.storages);
 }
 
 #[test]
 fn a_server_without_a_file_has_the_defaults() {
     let address: Address = "localhost:8100".parse().unwrap();
     let files = ["Data.fs".into(), "Other.fs".into()];
-    let config = from_arguments(address.clone(), &files, &Overrides::default(), &|_| None);
+    let loaded = Loaded::arguments(&address, &files, &Overrides::default(), &|_| None);
+    let config = loaded.unwrap().config;
     assert_eq!(config.zeo.address, address);
     assert_eq!(config.zeo.invalidation_queue_size, 100);
     let names: Vec<_> = config

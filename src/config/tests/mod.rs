@@ -4,13 +4,15 @@ mod faults;
 mod files;
 mod language;
 mod random;
+mod toml;
+mod variables;
 mod zeod;
 
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::{Config, ConfigError, load};
+use super::{Config, ConfigError, Loaded, Overrides, load};
 
 /// A directory with configuration files. `$(TMP)` in them is the directory;
 /// `$(HOME)` and a few others are set too.
@@ -45,8 +47,24 @@ impl Files {
         }
     }
 
+    /// Loads a file. If it is right, its conversion to TOML must be, too, and
+    /// mean the same.
     fn load(&self, name: &str) -> Result<Config, ConfigError> {
-        load(&self.path(name), &self.environment())
+        self.load_with(name, &Overrides::default())
+    }
+
+    fn load_with(&self, name: &str, overrides: &Overrides) -> Result<Config, ConfigError> {
+        let environment = self.environment();
+        let loaded = Loaded::file(&self.path(name), overrides, &environment)?;
+        let text = loaded.to_toml("Converted.");
+        let path = self.path("converted.toml");
+        std::fs::write(&path, &text).unwrap();
+        let mut again = load(&path, &environment).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let config = loaded.config;
+        again.source.clone_from(&config.source);
+        again.warnings.clone_from(&config.warnings);
+        assert_eq!(again, config, "{text}");
+        Ok(config)
     }
 
     /// Text in which the directory is replaced by nothing.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{config_of, message_of};
+use super::config_of;
 use crate::config::AccessSection;
 
 /// What Python's server does not have.
@@ -42,56 +42,4 @@ fn everything_in_zeod() {
         read_only: vec!["reader".to_owned()],
     };
     assert_eq!(zeod.access, [access]);
-}
-
-#[test]
-fn zeod_and_access() {
-    let with = |zeo: &str, zeod: &str| {
-        message_of(&format!(
-            "<zeo>\n address 8100\n{zeo}</zeo>\n<mappingstorage 1>\n</mappingstorage>\n{zeod}"
-        ))
-    };
-    let ssl = "<ssl>\n certificate c.pem\n authenticate SIGNED\n</ssl>\n";
-    for (zeo, zeod, expected) in [
-        (
-            "",
-            "<zeod>\n max-conections 3\n</zeod>\n",
-            "max-connections",
-        ),
-        ("", "<zeod>\n stall-time soon\n</zeod>\n", "s, m, h or d"),
-        ("", "<access 2>\n</access>\n", "it belongs in <zeod>"),
-        (
-            "",
-            "<zeod>\n <access 1>\n </access>\n</zeod>\n",
-            "needs an <ssl>",
-        ),
-        (
-            ssl,
-            "<zeod>\n <access 2>\n </access>\n</zeod>\n",
-            "no storage \"2\"; there is 1",
-        ),
-        (
-            ssl,
-            "<zeod>\n <access>\n </access>\n</zeod>\n",
-            "<access STORAGE>",
-        ),
-        (
-            ssl,
-            "<zeod>\n <access 1>\n read-only sha256:00:ff\n </access>\n</zeod>\n",
-            "64 hex digits",
-        ),
-        (
-            "",
-            "<zeod>\n key-password-file pw\n</zeod>\n",
-            "needs an <ssl>",
-        ),
-        (
-            ssl,
-            "<zeod>\n key-password-file pw\n key-password-command cat pw\n</zeod>\n",
-            "from one place",
-        ),
-    ] {
-        let message = with(zeo, zeod);
-        assert!(message.contains(expected), "{zeod}: {message}");
-    }
 }

@@ -1,6 +1,6 @@
 //! Which file an `%include` means (source: ZConfig url.py, loader.py).
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::config::Fault;
 
@@ -16,7 +16,7 @@ pub fn resolve(including: &Path, target: &str) -> Result<PathBuf, Fault> {
         return Err(fault("a '#' is not supported"));
     }
     if let Some(path) = file_url_path(target) {
-        return Ok(path);
+        return Ok(without_dots(&path));
     }
     if let Some(scheme) = scheme(target) {
         return Err(fault(if scheme.eq_ignore_ascii_case("package") {
@@ -26,7 +26,22 @@ pub fn resolve(including: &Path, target: &str) -> Result<PathBuf, Fault> {
         }));
     }
     let directory = including.parent().unwrap_or(Path::new(""));
-    Ok(directory.join(unquote(target)))
+    Ok(without_dots(&directory.join(unquote(target))))
+}
+
+/// As URLs are joined: `sub/../x` is `x`, whether there is a `sub` or not.
+fn without_dots(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match (part, plain.components().next_back()) {
+            (Component::ParentDir, Some(Component::Normal(_))) => {
+                plain.pop();
+            }
+            (Component::ParentDir, Some(Component::RootDir)) | (Component::CurDir, _) => {}
+            _ => plain.push(part),
+        }
+    }
+    plain
 }
 
 /// The path of a `file:` URL, `None` for anything else.
@@ -83,7 +98,8 @@ mod tests {
         for (target, path) in [
             ("more.conf", "/etc/zeo/more.conf"),
             ("/srv/more.conf", "/srv/more.conf"),
-            ("../more.conf", "/etc/zeo/../more.conf"),
+            ("../more.conf", "/etc/more.conf"),
+            ("none/.././../../../more.conf", "/more.conf"),
             ("file:///srv/a%20b.conf", "/srv/a b.conf"),
             ("FILE:/srv/more.conf", "/srv/more.conf"),
             ("file://localhost/srv/more.conf", "/srv/more.conf"),

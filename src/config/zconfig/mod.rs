@@ -1,50 +1,12 @@
-//! The ZConfig language and what zeo.conf says in it.
+//! The ZConfig language: text to sections, keys and values.
 
-mod build;
-mod check;
 mod include;
 mod parse;
-mod schema;
 mod substitute;
-mod suggest;
-mod tree;
 
-use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-use super::{Config, ConfigError, Environment, Location, Overrides, Warning};
-
-/// What every step of reading needs: the environment, and where warnings go.
-struct Context<'a> {
-    environment: &'a Environment<'a>,
-    warnings: RefCell<Vec<Warning>>,
-}
-
-impl Context<'_> {
-    fn warn(&self, location: &Location, message: String) {
-        self.warnings.borrow_mut().push(Warning {
-            location: location.clone(),
-            message,
-        });
-    }
-}
-
-/// Reads `source` and everything that it includes.
-pub fn read(
-    source: &Path,
-    overrides: &Overrides,
-    environment: &Environment<'_>,
-) -> Result<Config, ConfigError> {
-    let context = Context {
-        environment,
-        warnings: RefCell::default(),
-    };
-    let tree = parse::parse_file(source, &context)?;
-    let checked = check::check(tree, &context)?;
-    let mut config = build::config(&checked, source, overrides, &context)?;
-    config.warnings = context.warnings.into_inner();
-    Ok(config)
-}
+pub use parse::{MAX_FILE_BYTES, parse_file, read_limited};
 
 /// The path that a `file:` URL means; any other path is itself.
 pub fn local_path(path: &Path) -> PathBuf {

@@ -6,15 +6,14 @@ use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Context;
 use super::include;
-use super::schema;
 use super::substitute::{self, Defines};
-use super::tree::{Entry, Section, excerpt};
-use crate::config::{ConfigError, Fault, Location, python};
+use crate::config::schema::{self, Raw};
+use crate::config::tree::{Entry, Section, excerpt};
+use crate::config::{ConfigError, Context, Fault, Location, python};
 
 /// No configuration is that large; a wrong path, such as a Data.fs, may be.
-const MAX_FILE_BYTES: u64 = 16 << 20;
+pub const MAX_FILE_BYTES: u64 = 16 << 20;
 /// How deep sections may be nested; the steps after this one recurse.
 const MAX_DEPTH: usize = 64;
 /// How many `%include` are followed in all: files that include each other
@@ -27,7 +26,7 @@ const MAX_VALUES_BYTES: usize = 64 << 20;
 /// a type.
 pub fn parse_file(path: &Path, context: &Context<'_>) -> Result<Section, ConfigError> {
     let file: Arc<Path> = path.into();
-    let whole = Location { file, line: None };
+    let whole = Location::whole(file);
     let mut parser = Parser {
         context,
         defines: Defines::new(),
@@ -80,10 +79,7 @@ impl Parser<'_> {
             return Err(ConfigError::new(cause, self.include_loop(&identity)));
         }
         let bytes = read_limited(path).map_err(unreadable)?;
-        let whole = Location {
-            file: Arc::clone(&file),
-            line: None,
-        };
+        let whole = Location::whole(Arc::clone(&file));
         let bytes = bytes.ok_or_else(|| {
             let limit = MAX_FILE_BYTES;
             ConfigError::new(&whole, Fault::TooLarge { limit })
@@ -91,10 +87,7 @@ impl Parser<'_> {
         self.reading.push(identity);
         let outside = self.parents.len();
         for (line, number) in bytes.split(|byte| *byte == b'\n').zip(1..) {
-            let location = Location {
-                file: Arc::clone(&file),
-                line: Some(number),
-            };
+            let location = Location::line(&file, number);
             self.line(line, outside, &location)
                 .map_err(|problem| problem.at(&location))?;
         }
@@ -125,9 +118,14 @@ impl Parser<'_> {
         let (key, value) = split_key(text).ok_or_else(|| Fault::MalformedLine {
             text: excerpt(text),
         })?;
+        // `$$(` is no reference.
+        if value.replace("$$", "").contains("$(") {
+            let mut substituted = self.context.substituted.borrow_mut();
+            substituted.push(location.clone());
+        }
         let entry = Entry {
             key: key.to_owned(),
-            value: self.substitute(value)?,
+            value: Raw::Line(self.substitute(value)?),
             location: location.clone(),
         };
         self.current.entries.push(entry);
@@ -309,7 +307,7 @@ impl From<ConfigError> for Problem {
 }
 
 /// The file's contents; `None` if there is more than is read.
-fn read_limited(path: &Path) -> io::Result<Option<Vec<u8>>> {
+pub fn read_limited(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     File::open(path)?
         .take(MAX_FILE_BYTES + 1)

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::tree::excerpt;
+use crate::config::tree::excerpt;
 use crate::config::{Environment, Fault};
 
 /// Definitions by name in lower case.
@@ -168,7 +168,8 @@ mod tests {
             ("$(Home", "')' is missing"),
             (
                 "$other",
-                "\"other\" is not defined; defined here: _x1, dollar, name",
+                "\"other\" is not defined; write %define other VALUE above, or $$ for a '$'; \
+                 defined here: _x1, dollar, name",
             ),
             ("$(HOME)", "environment variable \"HOME\" is not set"),
         ] {

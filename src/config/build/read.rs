@@ -5,8 +5,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::zconfig::check::{Checked, CheckedValue};
-use crate::config::zconfig::schema::Value;
+use crate::config::check::{Checked, CheckedValue};
+use crate::config::schema::Value;
 use crate::config::{Address, Location, LogLevel};
 
 impl Checked {

@@ -1,12 +1,13 @@
 //! What a configuration may say, as data (source: ZEO schema.xml and
 //! server.xml, ZODB component.xml, ZConfig components/logger/*.xml; `<zeod>` and
-//! `<access>` are our own). A new key
-//! is a line here, and a line in `build` that reads it.
+//! `<access>` are our own). A new key is a line here, and a line in `build` that
+//! reads it; zeo.conf, TOML and the environment then have it.
 
-use std::path::PathBuf;
-use std::time::Duration;
+mod logger;
+mod value;
 
-use crate::config::{Address, Environment, LogLevel, datatypes, log_format};
+use logger::{EMAIL_KEYS, HTTP_KEYS, LOGFILE_KEYS, SYSLOG_KEYS, WIN32_KEYS};
+pub use value::{DataType, Raw, Value};
 
 /// A type of section.
 #[derive(Debug)]
@@ -55,8 +56,10 @@ pub struct Child {
     pub role: Role,
     /// How often.
     pub occurs: Occurs,
-    /// How to call them in a message.
+    /// How to call them in a message; empty where none is needed.
     pub wanted: &'static str,
+    /// The same for TOML.
+    pub wanted_table: &'static str,
 }
 
 /// How often something may occur.
@@ -96,106 +99,10 @@ pub enum Empty {
     Value,
 }
 
-/// The types of values.
-#[derive(Debug, Clone, Copy)]
-pub enum DataType {
-    /// yes, no, …
-    Boolean,
-    /// A whole number, at least 0.
-    Count,
-    /// A number.
-    Float,
-    /// Bytes, with KB, MB, GB.
-    ByteSize,
-    /// Seconds, or with s, m, h, d.
-    TimeInterval,
-    /// Any text.
-    Text,
-    /// The text of a log layout, with `\n`.
-    LogFormat,
-    /// A path that is taken literally.
-    Path,
-    /// A path whose directory exists.
-    ExistingDirpath,
-    /// A socket's address, and its port if it names none.
-    Address(u16),
-    /// A log level.
-    LogLevel,
-    /// One of some words, in any case, and how to list them in a message.
-    Word(&'static [&'static str], &'static str),
-}
-
-/// A value of one of the types.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Value {
-    Boolean(bool),
-    Count(u64),
-    Duration(Duration),
-    Float(f64),
-    Text(String),
-    Path(PathBuf),
-    Address(Address),
-    LogLevel(LogLevel),
-}
-
-impl DataType {
-    /// Converts text; the error says why it cannot be.
-    pub fn convert(self, text: &str, environment: &Environment<'_>) -> Result<Value, String> {
-        let value = match self {
-            Self::Boolean => datatypes::boolean(text).map(Value::Boolean),
-            Self::Count => datatypes::count(text).map(Value::Count),
-            Self::Float => datatypes::float(text).map(Value::Float),
-            Self::ByteSize => datatypes::byte_size(text).map(Value::Count),
-            Self::TimeInterval => datatypes::time_interval(text).map(Value::Duration),
-            Self::Text => Ok(Value::Text(text.to_owned())),
-            Self::LogFormat => Ok(Value::Text(log_format::unescape(text))),
-            Self::Path => Ok(Value::Path(text.into())),
-            Self::ExistingDirpath => {
-                datatypes::existing_dirpath(text, environment).map(Value::Path)
-            }
-            Self::Address(port) => {
-                let address = Address::parse_with_port(text, port).map(Value::Address);
-                return address.map_err(|error| error.to_string());
-            }
-            Self::LogLevel => {
-                let level = text.parse().map(Value::LogLevel);
-                return level.map_err(|_| "it is not a log level".to_owned());
-            }
-            Self::Word(words, _) => {
-                let word = text.to_lowercase();
-                if !words.contains(&word.as_str()) {
-                    return Err("it is none of the words".to_owned());
-                }
-                Ok(Value::Text(word))
-            }
-        };
-        value.map_err(|error| error.to_string())
-    }
-
-    /// What is allowed, for messages.
-    pub fn allowed(self) -> &'static str {
-        match self {
-            Self::Boolean => "yes, true, on, no, false, off",
-            Self::Count => "a whole number, 0 or more",
-            Self::Float => "a number",
-            Self::ByteSize => "a whole number of bytes, 0 or more, or one followed by KB, MB or GB",
-            Self::TimeInterval => {
-                "a whole number of seconds, 0 or more, or one followed by s, m, h or d"
-            }
-            Self::Text => "any text",
-            Self::LogFormat => log_format::ALLOWED,
-            Self::Path => "a path",
-            Self::ExistingDirpath => "a path in an existing directory",
-            Self::Address(_) => Address::ALLOWED,
-            Self::LogLevel => LogLevel::ALLOWED,
-            Self::Word(_, listed) => listed,
-        }
-    }
-}
-
 /// The packages that `%import` may name. Their section types are known anyway.
-pub const PACKAGES: [&str; 5] = [
-    "ZEO",
+/// ZEO is none: its client part has an `<ssl>` of its own, so that Python's server
+/// refuses it.
+pub const PACKAGES: [&str; 4] = [
     "ZODB",
     "ZConfig.components.basic",
     "ZConfig.components.logger",
@@ -275,11 +182,12 @@ const fn text(name: &'static str, data_type: DataType) -> Key {
     }
 }
 
-const fn child(role: Role, occurs: Occurs, wanted: &'static str) -> Child {
+const fn child(role: Role, occurs: Occurs) -> Child {
     Child {
         role,
         occurs,
-        wanted,
+        wanted: "",
+        wanted_table: "",
     }
 }
 
@@ -311,15 +219,19 @@ pub static FILE: SectionType = section(
     Role::File,
     &[],
     &[
-        child(Role::Zeo, Occurs::Once, "a <zeo> section with an address"),
-        child(Role::Runner, Occurs::AtMostOnce, "<runner>"),
-        child(
-            Role::Storage,
-            Occurs::Often,
-            "at least one storage, such as <filestorage 1>",
-        ),
-        child(Role::EventLog, Occurs::AtMostOnce, "<eventlog>"),
-        child(Role::Zeod, Occurs::AtMostOnce, "<zeod>"),
+        Child {
+            wanted: "a <zeo> section with an address",
+            wanted_table: "a table [zeo] with an address",
+            ..child(Role::Zeo, Occurs::Once)
+        },
+        child(Role::Runner, Occurs::AtMostOnce),
+        Child {
+            wanted: "at least one storage, such as <filestorage 1>",
+            wanted_table: "at least one storage, such as [storage.1]",
+            ..child(Role::Storage, Occurs::Often)
+        },
+        child(Role::EventLog, Occurs::AtMostOnce),
+        child(Role::Zeod, Occurs::AtMostOnce),
     ],
 );
 
@@ -331,14 +243,14 @@ static SECTION_TYPES: [SectionType; 18] = [
             required("address", DataType::Address(0)),
             key("read-only", DataType::Boolean),
             key("invalidation-queue-size", DataType::Count),
-            key("invalidation-age", DataType::Float),
-            key("transaction-timeout", DataType::Count),
+            key("invalidation-age", DataType::Age),
+            key("transaction-timeout", DataType::WholeSeconds),
             emptiable("pid-filename", DataType::ExistingDirpath),
             key("client-conflict-resolution", DataType::Boolean),
             key("msgpack", DataType::Boolean),
             key("monitor-address", DataType::Address(0)),
         ],
-        &[child(Role::Ssl, Occurs::AtMostOnce, "<ssl>")],
+        &[child(Role::Ssl, Occurs::AtMostOnce)],
     ),
     section(
         "ssl",
@@ -355,7 +267,7 @@ static SECTION_TYPES: [SectionType; 18] = [
         "zeod",
         Role::Zeod,
         ZEOD_KEYS,
-        &[child(Role::Access, Occurs::AnyNumber, "<access STORAGE>")],
+        &[child(Role::Access, Occurs::AnyNumber)],
     ),
     section("access", Role::Access, ACCESS_KEYS, &[]),
     section(
@@ -383,19 +295,23 @@ static SECTION_TYPES: [SectionType; 18] = [
         "blobstorage",
         Role::Storage,
         &[required("blob-dir", DataType::Path)],
-        &[child(Role::Storage, Occurs::Once, "a storage in it")],
+        &[Child {
+            wanted: "a storage in it",
+            wanted_table: "a storage in it, the table \"base\"",
+            ..child(Role::Storage, Occurs::Once)
+        }],
     ),
     section(
         "demostorage",
         Role::Storage,
         &[text("name", DataType::Text)],
-        &[child(Role::Storage, Occurs::AnyNumber, "storages")],
+        &[child(Role::Storage, Occurs::AnyNumber)],
     ),
     section(
         "eventlog",
         Role::EventLog,
         &[key("level", DataType::LogLevel)],
-        &[child(Role::LogHandler, Occurs::AnyNumber, "handlers")],
+        &[child(Role::LogHandler, Occurs::AnyNumber)],
     ),
     section("logfile", Role::LogHandler, LOGFILE_KEYS, &[]),
     section("syslog", Role::LogHandler, SYSLOG_KEYS, &[]),
@@ -426,75 +342,4 @@ static ZEOD_KEYS: &[Key] = &[
 static ACCESS_KEYS: &[Key] = &[
     several("read-write", DataType::Text),
     several("read-only", DataType::Text),
-];
-
-/// A handler's keys: those that all handlers have, and its own.
-macro_rules! handler_keys {
-    ($($own:expr),* $(,)?) => {
-        &[
-            emptiable("formatter", DataType::Text),
-            text("dateformat", DataType::Text),
-            key("level", DataType::LogLevel),
-            key("style", DataType::Word(
-                &["classic", "format", "template", "safe-template"],
-                "classic, format, template, safe-template",
-            )),
-            key("arbitrary-fields", DataType::Boolean),
-            text("format", DataType::LogFormat),
-            $($own),*
-        ]
-    };
-}
-
-static LOGFILE_KEYS: &[Key] = handler_keys![
-    required("path", DataType::Path),
-    key("old-files", DataType::Count),
-    key("max-size", DataType::ByteSize),
-    emptiable(
-        "when",
-        DataType::Word(
-            &[
-                "s", "m", "h", "d", "midnight", "w0", "w1", "w2", "w3", "w4", "w5", "w6",
-            ],
-            "S, M, H, D, MIDNIGHT, W0 (Monday) to W6 (Sunday)",
-        )
-    ),
-    key("interval", DataType::Count),
-    emptiable("encoding", DataType::Text),
-    key("delay", DataType::Boolean),
-];
-
-static SYSLOG_KEYS: &[Key] = handler_keys![
-    key(
-        "facility",
-        DataType::Word(
-            &[
-                "auth", "authpriv", "cron", "daemon", "kern", "lpr", "mail", "news", "security",
-                "syslog", "user", "uucp", "local0", "local1", "local2", "local3", "local4",
-                "local5", "local6", "local7",
-            ],
-            "auth, authpriv, cron, daemon, kern, lpr, mail, news, security, syslog, user, uucp, \
-             local0 to local7",
-        )
-    ),
-    key("address", DataType::Address(514)),
-];
-
-static WIN32_KEYS: &[Key] = handler_keys![emptiable("appname", DataType::Text)];
-
-static HTTP_KEYS: &[Key] = handler_keys![
-    key("url", DataType::Text),
-    key("method", DataType::Word(&["get", "post"], "GET, POST")),
-];
-
-static EMAIL_KEYS: &[Key] = handler_keys![
-    required("from", DataType::Text),
-    Key {
-        occurs: Occurs::Often,
-        ..key("to", DataType::Text)
-    },
-    emptiable("subject", DataType::Text),
-    key("smtp-server", DataType::Address(25)),
-    emptiable("smtp-username", DataType::Text),
-    emptiable("smtp-password", DataType::Text),
 ];

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use super::contradiction;
-use crate::config::zconfig::Context;
-use crate::config::zconfig::check::Checked;
+use crate::config::Context;
+use crate::config::check::Checked;
 use crate::config::{ConfigError, SslAuthentication, SslSection, ZeoSection};
 
 pub fn zeo(section: &Checked, context: &Context<'_>) -> Result<ZeoSection, ConfigError> {
@@ -15,9 +15,7 @@ pub fn zeo(section: &Checked, context: &Context<'_>) -> Result<ZeoSection, Confi
         zeo.invalidation_queue_size = usize::try_from(size).unwrap_or(usize::MAX);
     }
     zeo.invalidation_age = section.float("invalidation-age").and_then(age);
-    zeo.transaction_timeout = section
-        .count("transaction-timeout")
-        .map(Duration::from_secs);
+    zeo.transaction_timeout = section.duration("transaction-timeout");
     if zeo.transaction_timeout == Some(Duration::ZERO) {
         context.warn(
             section.location_of("transaction-timeout"),

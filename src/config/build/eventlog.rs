@@ -1,7 +1,7 @@
 use super::contradiction;
-use crate::config::zconfig::Context;
-use crate::config::zconfig::check::Checked;
-use crate::config::zconfig::tree;
+use crate::config::Context;
+use crate::config::check::Checked;
+use crate::config::tree;
 use crate::config::{
     Address, ConfigError, EventLog, Fault, LogFile, LogHandler, LogLevel, LogStyle, LogTarget,
     OtherHandler, Rotation, RotationTime, Syslog, log_format,
@@ -23,7 +23,7 @@ fn handler(section: &Checked, context: &Context<'_>) -> Result<LogHandler, Confi
     if let Some(format) = section.text("format") {
         let any_field = section.boolean("arbitrary-fields").unwrap_or(false);
         log_format::check(format, style, any_field)
-            .map_err(|reason| bad_format(section, format, reason))?;
+            .map_err(|reason| bad_format(section, format, reason, style))?;
     }
     if section.text("formatter").is_some() {
         context.warn(
@@ -38,13 +38,13 @@ fn handler(section: &Checked, context: &Context<'_>) -> Result<LogHandler, Confi
     }
 }
 
-fn bad_format(section: &Checked, format: &str, reason: String) -> ConfigError {
+fn bad_format(section: &Checked, format: &str, reason: String, style: LogStyle) -> ConfigError {
     let fault = Fault::BadValue {
         key: "format",
         value: tree::excerpt(format),
         section: section.title(),
         reason,
-        allowed: log_format::ALLOWED,
+        allowed: log_format::allowed(style),
     };
     ConfigError::new(section.location_of("format"), fault)
 }
@@ -73,13 +73,22 @@ fn logfile(section: &Checked, style: LogStyle) -> Result<LogFile, ConfigError> {
     };
     let delay = section.boolean("delay").unwrap_or(false);
     let encoding = section.text("encoding").map(str::to_owned);
-    let rotation = rotation(section)?;
-    if !matches!(path, LogTarget::File(_)) && (delay || encoding.is_some() || rotation.is_some()) {
-        return Err(contradiction(
-            section,
-            "STDOUT and STDERR cannot be rotated, nor have \"encoding\" or \"delay\"",
-        ));
-    }
+    let rotation = match path {
+        LogTarget::File(_) => rotation(section)?,
+        // An "interval" alone asks for nothing.
+        LogTarget::Stdout | LogTarget::Stderr => {
+            let is_set = |key| section.count(key).is_some_and(|count| count > 0);
+            let is_rotated = is_set("old-files") || is_set("max-size");
+            if is_rotated || section.text("when").is_some() || delay || encoding.is_some() {
+                return Err(contradiction(
+                    section,
+                    "STDOUT and STDERR cannot be rotated, nor have \"encoding\" or \"delay\"; \
+                     take these keys out, or name a file",
+                ));
+            }
+            None
+        }
+    };
     Ok(LogFile {
         path,
         level: level(section),
@@ -103,13 +112,13 @@ fn rotation(section: &Checked) -> Result<Option<Rotation>, ConfigError> {
     if old_files == 0 {
         return Err(contradiction(
             section,
-            "a log file is rotated only if \"old-files\" is 1 or more",
+            "a log file is rotated only if \"old-files\" is 1 or more; set it",
         ));
     }
     match when {
         Some(_) if max_size_bytes > 0 => Err(contradiction(
             section,
-            "\"max-size\" and \"when\" exclude each other",
+            "\"max-size\" and \"when\" exclude each other; take one of the two out",
         )),
         Some(when) => Ok(Some(Rotation::Time {
             when,
@@ -169,7 +178,7 @@ fn other(section: &Checked, context: &Context<'_>) -> Result<LogHandler, ConfigE
     if section.text("smtp-username").is_some() != section.text("smtp-password").is_some() {
         return Err(contradiction(
             section,
-            "\"smtp-username\" and \"smtp-password\" go together",
+            "\"smtp-username\" and \"smtp-password\" go together; set both or neither",
         ));
     }
     let kind = section.kind.name.to_owned();

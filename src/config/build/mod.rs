@@ -9,25 +9,18 @@ mod zeod;
 
 use std::path::Path;
 
-use super::Context;
 use super::check::Checked;
 use super::schema::Role;
-use crate::config::{Config, ConfigError, Fault, Overrides, ZeodSection};
+use super::{Config, ConfigError, Context, Fault, ZeodSection};
 
-/// The configuration that a whole file says. Where `overrides` replaces the
-/// storages, their names in the file are free.
-pub fn config(
-    file: &Checked,
-    source: &Path,
-    overrides: &Overrides,
-    context: &Context<'_>,
-) -> Result<Config, ConfigError> {
+/// The configuration that a whole file says; without the warnings so far.
+pub fn config(file: &Checked, source: &Path, context: &Context<'_>) -> Result<Config, ConfigError> {
     let mut children = file.children.iter();
     let zeo = children
         .find(|child| child.kind.role == Role::Zeo)
         .ok_or_else(|| contradiction(file, "there is no <zeo>"))?;
     let zeo = zeo::zeo(zeo, context)?;
-    let storages = storage::named_storages(file, !overrides.files.is_empty(), context)?;
+    let storages = storage::named_storages(file, context)?;
     let mut children = file.children.iter();
     let eventlog = children
         .find(|child| child.kind.role == Role::EventLog)

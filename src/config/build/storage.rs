@@ -1,20 +1,16 @@
 use super::contradiction;
-use crate::config::zconfig::Context;
-use crate::config::zconfig::check::Checked;
-use crate::config::zconfig::schema::Role;
+use crate::config::Context;
+use crate::config::check::Checked;
+use crate::config::schema::Role;
 use crate::config::{ConfigError, Fault, FileStorageConfig, NamedStorage, StorageConfig};
 
-/// The storages of the file under their names. `any_names` leaves the rules for
-/// unnamed ones out.
+/// The storages of the file under their names.
 pub fn named_storages(
     file: &Checked,
-    any_names: bool,
     context: &Context<'_>,
 ) -> Result<Vec<NamedStorage>, ConfigError> {
     let is_storage = |section: &&Checked| section.kind.role == Role::Storage;
-    if !any_names {
-        check_unnamed(file.children.iter().filter(is_storage))?;
-    }
+    check_unnamed(file.children.iter().filter(is_storage))?;
     let mut storages = Vec::new();
     for section in file.children.iter().filter(is_storage) {
         storages.push(NamedStorage {
@@ -92,7 +88,7 @@ fn filestorage(section: &Checked, context: &Context<'_>) -> Result<FileStorageCo
     if storage.create && storage.read_only {
         return Err(contradiction(
             section,
-            "\"create\" and \"read-only\" exclude each other",
+            "\"create\" and \"read-only\" exclude each other; take one of the two out",
         ));
     }
     Ok(storage)

@@ -3,11 +3,10 @@
 
 use std::collections::HashMap;
 
-use super::Context;
-use super::schema::{self, Child, Empty, Key, Occurs, Role, SectionType, Value};
+use super::schema::{self, Child, Empty, Key, Occurs, Raw, Role, SectionType, Value};
 use super::suggest;
-use super::tree::{self, Entry, Section};
-use crate::config::{Address, ConfigError, Fault, Location};
+use super::tree::{self, Entry, Section, Syntax};
+use super::{Address, ConfigError, Context, Fault, Location};
 
 /// A section that says only what its type allows.
 #[derive(Debug)]
@@ -16,6 +15,8 @@ pub struct Checked {
     pub kind: &'static SectionType,
     /// Its name in lower case.
     pub name: Option<String>,
+    /// The table's dotted path, if TOML has it.
+    pub table: Option<String>,
     /// Where it starts.
     pub location: Location,
     /// Its values in reading order; an empty one of a key that is
@@ -36,7 +37,15 @@ pub struct CheckedValue {
 impl Checked {
     /// The header as a person would write it.
     pub fn title(&self) -> String {
-        tree::title(self.kind.name, self.name.as_deref())
+        tree::title(self.kind.name, self.name.as_deref(), self.table.as_deref())
+    }
+
+    /// Words for a message, in the language of the file.
+    pub fn words<'a>(&self, zconfig: &'a str, toml: &'a str) -> &'a str {
+        match self.table {
+            Some(_) => toml,
+            None => zconfig,
+        }
     }
 }
 
@@ -53,6 +62,7 @@ fn check_section(
     let mut checked = Checked {
         kind,
         name: None,
+        table: section.table.clone(),
         location: section.location.clone(),
         values: Vec::new(),
         children: Vec::new(),
@@ -109,7 +119,7 @@ fn check_entries(
             let fault = Fault::MissingKey {
                 key: key.name,
                 section: section.title(),
-                allowed: key.data_type.allowed(),
+                allowed: key.data_type.allowed(section.syntax()),
             };
             return Err(ConfigError::new(&section.location, fault));
         }
@@ -154,6 +164,7 @@ fn convert(
     section: &Section,
     context: &Context<'_>,
 ) -> Result<Option<Value>, ConfigError> {
+    let allowed = key.data_type.allowed(entry.value.syntax());
     if entry.value.is_empty() {
         match key.empty {
             Empty::Unset => return Ok(None),
@@ -163,7 +174,7 @@ fn convert(
         let fault = Fault::NoValue {
             key: key.name,
             section: section.title(),
-            allowed: key.data_type.allowed(),
+            allowed,
         };
         return Err(ConfigError::new(&entry.location, fault));
     }
@@ -173,17 +184,19 @@ fn convert(
         .map_err(|reason| {
             let fault = Fault::BadValue {
                 key: key.name,
-                value: tree::excerpt(&entry.value),
+                value: tree::excerpt(&entry.value.as_written()),
                 section: section.title(),
                 reason,
-                allowed: key.data_type.allowed(),
+                allowed,
             };
             ConfigError::new(&entry.location, fault)
         })?;
-    if let Value::Address(Address::Tcp { port: 0, .. }) = value {
+    let is_argument = matches!(entry.value, Raw::Converted(_));
+    if !is_argument && let Value::Address(Address::Tcp { port: 0, .. }) = value {
         let message = format!(
             "{:?} {:?} is port 0: the system will choose one",
-            key.name, entry.value
+            key.name,
+            entry.value.as_written()
         );
         context.warn(&entry.location, message);
     }
@@ -198,7 +211,8 @@ fn check_names(section: &Section, kind: &'static SectionType) -> Result<(), Conf
         let Some(name) = &child.name else { continue };
         let is_reserved = matches!(name.as_str(), "*" | "+");
         // ZConfig looks a section up among the keys first.
-        if is_reserved || kind.keys.iter().any(|key| key.name == name) {
+        let is_key = kind.keys.iter().any(|key| key.name == name);
+        if child.syntax() == Syntax::ZConfig && (is_reserved || is_key) {
             let fault = Fault::SectionName {
                 name: tree::excerpt(name),
                 place: section.place(),
@@ -241,7 +255,7 @@ fn check_place(
         .find(|(name, _)| *name == child.kind);
     let fault = if let Some((_, reason)) = unsupported {
         Fault::UnsupportedStorage {
-            kind: tree::excerpt(&child.kind),
+            kind: format!("<{}>", tree::excerpt(&child.kind)),
             reason,
             available: listed(schema::names_of(Role::Storage).map(|name| format!("<{name}>"))),
         }
@@ -269,7 +283,10 @@ fn hint(kind: &SectionType) -> &'static str {
         Role::Ssl => " (it belongs in <zeo>)",
         Role::LogHandler => " (it belongs in <eventlog>)",
         Role::Access => " (it belongs in <zeod>)",
-        Role::Elsewhere if kind.name == "zodb" => " (it belongs in the clients' zope.conf)",
+        Role::Elsewhere if kind.name == "zodb" => {
+            " (it belongs in the clients' zope.conf; this is to be the server's file, with <zeo> and its \
+             storages)"
+        }
         Role::Zeo | Role::Zeod | Role::EventLog | Role::Runner => {
             " (it belongs at the top of the file)"
         }
@@ -322,7 +339,7 @@ fn check_present(
         if matches!(needed.occurs, Occurs::Once | Occurs::Often) && !is_there() {
             let fault = Fault::MissingSection {
                 section: title.to_owned(),
-                wanted: needed.wanted.to_owned(),
+                wanted: section.words(needed.wanted, needed.wanted_table).to_owned(),
             };
             return Err(ConfigError::new(&section.location, fault));
         }
@@ -330,7 +347,8 @@ fn check_present(
     Ok(())
 }
 
-fn listed(names: impl Iterator<Item = String>) -> String {
+/// Names for a message.
+pub fn listed(names: impl Iterator<Item = String>) -> String {
     let names: Vec<String> = names.collect();
     if names.is_empty() {
         return "nothing".to_owned();

@@ -1,10 +1,17 @@
+//! What a misspelt word was meant to be.
+
 /// Nothing that is allowed is longer; the distance costs quadratic time.
 const LONGEST: usize = 64;
 
 /// The candidate that `word` is most likely a misspelling of: at most a third
 /// of its letters differ.
 pub fn closest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
-    let word: Vec<char> = word.to_lowercase().replace('_', "-").chars().collect();
+    closest_name(&word.to_lowercase().replace('_', "-"), candidates)
+}
+
+/// The same for names in which case and underscores count.
+pub fn closest_name<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
+    let word: Vec<char> = word.chars().collect();
     if word.len() > LONGEST {
         return None;
     }

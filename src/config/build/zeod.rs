@@ -1,5 +1,5 @@
 use super::contradiction;
-use crate::config::zconfig::check::Checked;
+use crate::config::check::Checked;
 use crate::config::{AccessSection, CertificateName, ConfigError, SslSection, ZeodSection};
 
 /// `ssl` and the names of the `storages`: what some keys are about.
@@ -62,14 +62,21 @@ fn check_password(
     if sources.into_iter().filter(|is_there| *is_there).count() > 1 {
         return Err(contradiction(
             section,
-            "the key's password comes from one place: \"key-password-file\", \
-             \"key-password-command\", or <ssl>'s \"password-function\"",
+            section.words(
+                "the key's password comes from one place: \"key-password-file\", \
+                 \"key-password-command\", or <ssl>'s \"password-function\"",
+                "the key's password comes from one place: \"key-password-file\", \
+                 \"key-password-command\", or \"password-function\" in [zeo.ssl]",
+            ),
         ));
     }
     if ssl.is_none() && (sources[0] || sources[1]) {
         return Err(contradiction(
             section,
-            "a password for a key needs an <ssl> section in <zeo>, which names the key",
+            section.words(
+                "a password for a key needs an <ssl> section in <zeo>, which names the key",
+                "a password for a key needs a table [zeo.ssl], which names the key",
+            ),
         ));
     }
     Ok(())
@@ -87,12 +94,21 @@ fn check_access(
         };
         let name = access.storage.as_str();
         if name.is_empty() {
-            return Err(contradiction(place, "say whose: <access STORAGE>"));
+            return Err(contradiction(
+                place,
+                place.words(
+                    "say whose: <access STORAGE>",
+                    "say whose: [zeod.access.STORAGE]",
+                ),
+            ));
         }
         if ssl.is_none() {
             return Err(contradiction(
                 place,
-                "certificates decide about access, so <zeo> needs an <ssl> section",
+                place.words(
+                    "certificates decide about access, so <zeo> needs an <ssl> section",
+                    "certificates decide about access, so there must be a table [zeo.ssl]",
+                ),
             ));
         }
         if !storages.contains(&name) {

@@ -1,4 +1,16 @@
-use crate::config::Location;
+use super::Location;
+use super::schema::Raw;
+
+/// The languages of configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Syntax {
+    /// zeo.conf
+    ZConfig,
+    /// zeod.toml
+    Toml,
+    /// Variables such as `ZEOD_ZEO_ADDRESS`
+    Environment,
+}
 
 /// A section as it was read, before anything is known about its type. The whole
 /// file is a section with an empty type name.
@@ -8,6 +20,8 @@ pub struct Section {
     pub kind: String,
     /// The name in lower case.
     pub name: Option<String>,
+    /// The table's dotted path, if TOML has it; empty for the whole file.
+    pub table: Option<String>,
     /// Where it starts.
     pub location: Location,
     /// Its keys in reading order.
@@ -16,13 +30,13 @@ pub struct Section {
     pub children: Vec<Section>,
 }
 
-/// A line `KEY VALUE`.
+/// A key and its value.
 #[derive(Debug)]
 pub struct Entry {
     /// The key as written.
     pub key: String,
     /// The value after substitution; empty if there is none.
-    pub value: String,
+    pub value: Raw,
     /// Where it stands.
     pub location: Location,
 }
@@ -33,6 +47,7 @@ impl Section {
         Self {
             kind,
             name,
+            table: None,
             location,
             entries: Vec::new(),
             children: Vec::new(),
@@ -41,7 +56,15 @@ impl Section {
 
     /// The header as a person would write it.
     pub fn title(&self) -> String {
-        title(&self.kind, self.name.as_deref())
+        title(&self.kind, self.name.as_deref(), self.table.as_deref())
+    }
+
+    /// The language of the file that it is from.
+    pub fn syntax(&self) -> Syntax {
+        match self.table {
+            Some(_) => Syntax::Toml,
+            None => Syntax::ZConfig,
+        }
     }
 
     /// Where something stands that stands in this section.
@@ -54,11 +77,12 @@ impl Section {
 }
 
 /// A section's header as a person would write it.
-pub fn title(kind: &str, name: Option<&str>) -> String {
-    match name {
+pub fn title(kind: &str, name: Option<&str>, table: Option<&str>) -> String {
+    match (table, name) {
         _ if kind.is_empty() => "the file".to_owned(),
-        Some(name) => format!("<{} {}>", excerpt(kind), excerpt(name)),
-        None => format!("<{}>", excerpt(kind)),
+        (Some(table), _) => format!("[{}]", excerpt(table)),
+        (None, Some(name)) => format!("<{} {}>", excerpt(kind), excerpt(name)),
+        (None, None) => format!("<{}>", excerpt(kind)),
     }
 }
 
