@@ -324,7 +324,7 @@ async fn a_long_message_waits_for_memory_while_small_ones_are_answered() {
     let sent = peer.stream.write_all(&rest);
     let _ = tokio::time::timeout(PATIENCE, sent).await.unwrap();
     peer.ended().await;
-    assert_eq!(peer.client.cut_off(), None);
+    assert_eq!(peer.client.cut_off(), Some("rule"));
     peer.close();
 }
 
