@@ -3,12 +3,13 @@
 
 mod config;
 mod ctl;
+mod generate;
 mod init;
 mod serve;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// The command line, or the configuration, is wrong.
 const EXIT_USAGE: u8 = 2;
@@ -40,6 +41,10 @@ enum Command {
     Ctl(ctl::Ctl),
     /// Make the directory of a new server: configuration, scripts, a systemd unit
     Init(init::Init),
+    /// Write completions for a shell
+    Completions(generate::Completions),
+    /// Write manual pages
+    Man(generate::Man),
 }
 
 /// Runs the program.
@@ -50,6 +55,8 @@ pub fn main() -> ExitCode {
         Some(Command::Config(config)) => config::run(config),
         Some(Command::Ctl(ctl)) => ctl.run(),
         Some(Command::Init(init)) => init.run(),
+        Some(Command::Completions(completions)) => completions.run(Arguments::command()),
+        Some(Command::Man(man)) => man.run(Arguments::command()),
     }
 }
 
