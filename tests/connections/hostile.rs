@@ -42,9 +42,20 @@ fn those_who_never_read_are_cut_off_while_others_commit() {
     const CLIENTS: usize = 500;
     const RECORD_BYTES: usize = 32 << 10;
     const BUDGET_KIB: u64 = 64 << 10;
+    const BETWEEN_COMMITS: Duration = Duration::from_millis(5);
     let _alone = crate::alone();
     let mut site = Site::configured("max-unsent 1MB\nmemory-budget 64MB\nstall-time 3s");
     commit(&mut site.client(), 1, NEW, &vec![7; RECORD_BYTES]);
+    let mut writer = site.client();
+    let mut serial = NEW;
+    let mut timed_commit = || {
+        let began = Instant::now();
+        serial = commit(&mut writer, 2, serial, b"data");
+        let took = began.elapsed();
+        std::thread::sleep(BETWEEN_COMMITS);
+        took
+    };
+    let alone: Vec<_> = (0..200).map(|_| timed_commit()).collect();
     // 10 MB are asked for by each.
     let mut requests = Vec::new();
     for id in 1..=300 {
@@ -62,30 +73,27 @@ fn those_who_never_read_are_cut_off_while_others_commit() {
         set_socket_recv_buffer_size(client.parts().0, 64 << 10).unwrap();
         client.send_raw(&requests).unwrap();
     }
-    let mut writer = site.client();
-    let mut serial = NEW;
-    let mut commits = Vec::new();
+    let mut beside = Vec::new();
     await_count(
         &mut site,
         "the client has read nothing for 3 s",
         CLIENTS,
         |site| {
-            let began = Instant::now();
-            serial = commit(&mut writer, 2, serial, b"data");
-            commits.push(began.elapsed());
+            beside.push(timed_commit());
             // Small answers to all, and one that is under way to each; half as much
             // again is what the allocator keeps between them.
             let each_kib = 64 + 2 * RECORD_BYTES as u64 / 1024;
             let bound_kib = (BUDGET_KIB + CLIENTS as u64 * each_kib) * 3 / 2;
             site.assert_grown_at_most(base_kib + bound_kib + SLACK_KIB);
-            std::thread::sleep(Duration::from_millis(5));
         },
     );
-    commits.sort();
-    let (median, slowest) = (commits[commits.len() / 2], commits[commits.len() - 1]);
-    let count = commits.len();
-    eprintln!("{count} commits meanwhile in {median:?} by the median, {slowest:?} at most");
-    assert!(count >= 20, "{count} commits");
+    assert!(beside.len() >= 20, "{} commits", beside.len());
+    for (what, mut times) in [("before", alone), ("meanwhile", beside)] {
+        times.sort();
+        let (median, most) = (times[times.len() / 2], times[times.len() - 1]);
+        let count = times.len();
+        eprintln!("{count} commits {what}, in {median:.2?} by the median, {most:.2?} at most");
+    }
     drop(writer);
     site.await_all_gone();
 }
