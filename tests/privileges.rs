@@ -34,7 +34,13 @@ impl Site {
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
         let program = directory.path().join("zeod");
-        fs::copy(env!("CARGO_BIN_EXE_zeod"), &program).unwrap();
+        // By another process: were the copy open for writing here, a child that
+        // another test's thread forks would keep it open, and it could not be run.
+        let copied = Command::new("cp")
+            .arg(env!("CARGO_BIN_EXE_zeod"))
+            .arg(&program)
+            .status();
+        assert!(copied.unwrap().success());
         fs::create_dir(directory.path().join("var")).unwrap();
         Self { directory, program }
     }
@@ -207,8 +213,8 @@ fn root_gives_its_rights_up_before_the_storages_are_opened() {
     wait_until("it can be connected to", || {
         UnixStream::connect(site.path("zeo.sock")).ok()
     });
-    let pid = fs::read_to_string(site.path("zeod.pid")).unwrap();
-    assert_eq!(pid.trim(), server.0.id().to_string());
+    // Written once it listens.
+    await_text(&site.path("zeod.pid"), &server.0.id().to_string());
 }
 
 #[test]
