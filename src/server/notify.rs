@@ -36,14 +36,21 @@ pub fn stopping() {
 }
 
 /// Asks for more time while the storages are being opened; a large one without
-/// an index takes longer than systemd waits by default. Never ready.
-pub async fn ask_for_time() {
-    let mut interval = tokio::time::interval(START_EXTENSION / 3);
-    let extension = u32::try_from(START_EXTENSION.as_micros()).unwrap_or(u32::MAX);
-    loop {
-        interval.tick().await;
-        send(&[NotifyState::ExtendTimeoutUsec(extension)]);
+/// an index takes longer than systemd waits by default. Asks once at once, and
+/// again by the returned future, which is never ready.
+pub fn ask_for_time() -> impl Future<Output = ()> {
+    ask_once();
+    async {
+        loop {
+            tokio::time::sleep(START_EXTENSION / 3).await;
+            ask_once();
+        }
     }
+}
+
+fn ask_once() {
+    let extension = u32::try_from(START_EXTENSION.as_micros()).unwrap_or(u32::MAX);
+    send(&[NotifyState::ExtendTimeoutUsec(extension)]);
 }
 
 /// Tells the watchdog that the server lives, twice as often as it asks for. It
