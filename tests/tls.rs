@@ -19,9 +19,13 @@ mod keys;
 mod raw_client;
 #[path = "tls/refusals.rs"]
 mod refusals;
+#[path = "tls/reload.rs"]
+mod reload;
 #[path = "support/server_process.rs"]
 mod server_process;
 #[path = "tls/site.rs"]
 mod site;
 #[path = "tls/trust.rs"]
 mod trust;
+#[path = "support/waiting.rs"]
+mod waiting;

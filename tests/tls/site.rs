@@ -4,19 +4,22 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::authority::Identity;
 use crate::client::{Manner, TlsClient};
-use crate::raw_client::{PATIENCE, Reply};
+use crate::raw_client::Reply;
 use crate::server_process::ServerProcess;
+use crate::waiting::wait_until;
 
 pub struct Site {
     pub process: ServerProcess,
-    server: Identity,
-    _directory: TempDir,
+    /// Which certificate clients want to be shown.
+    pub server: Identity,
+    directory: TempDir,
 }
 
 impl Site {
@@ -38,9 +41,7 @@ impl Site {
     ) -> Self {
         let server = Identity::own("server");
         let path = directory.path();
-        // The key in the certificate's file, as many have it.
-        let pem = server.pem() + &server.key.serialize_pem();
-        std::fs::write(path.join("server.pem"), pem).unwrap();
+        std::fs::write(path.join("server.pem"), with_key(&server)).unwrap();
         let config = format!(
             "<zeo>\n address 127.0.0.1:0\n <ssl>\n certificate server.pem\n \
              authenticate {authenticate}\n </ssl>\n</zeo>\n\
@@ -58,8 +59,21 @@ impl Site {
         Self {
             process: process.unwrap(),
             server,
-            _directory: directory,
+            directory,
         }
+    }
+
+    /// Puts another file in the place of one that the server has read.
+    pub fn replace(&self, name: &str, text: &str) {
+        std::fs::write(self.directory.path().join(name), text).unwrap();
+    }
+
+    /// SIGHUP, after which a line with `said` is in the log once more.
+    pub fn reload(&self, said: &str) {
+        let count = || self.process.stderr().matches(said).count();
+        let before = count();
+        self.process.signal(Signal::HUP).unwrap();
+        wait_until(said, || (count() > before).then_some(()));
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -105,11 +119,11 @@ impl Site {
     }
 
     pub fn await_log(&self, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        while !self.process.stderr().contains(text) {
-            let log = self.process.stderr();
-            assert!(Instant::now() < deadline, "no {text:?} in the log:\n{log}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        self.process.await_stderr(text);
     }
+}
+
+/// The key in the certificate's file, as many have it.
+pub fn with_key(server: &Identity) -> String {
+    server.pem() + &server.key.serialize_pem()
 }
