@@ -393,9 +393,13 @@ fn the_effective_configuration_is_shown() {
         .arg(instance.path("etc/zeo.conf"))
         .env("ZEOD_ZEO_ADDRESS", "127.0.0.1:8123")
         .env("ZEOD_ZEO_TRANSACTION_TIMEOUT", "9")
+        .env("ZEOD_ZEO_ADRESS", "127.0.0.1:8124")
         .output()
         .unwrap();
+    let warned = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(warned.contains("ZEOD_ZEO_ADRESS"), "{warned}");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!text.contains("ADRESS"), "{text}");
     assert!(text.contains("address = \"127.0.0.1:8123\""), "{text}");
     assert!(text.contains("transaction-timeout = \"7s\""), "{text}");
 }

@@ -15,6 +15,10 @@ mod authority;
 mod client;
 #[path = "tls/keys.rs"]
 mod keys;
+#[path = "support/python_env.rs"]
+mod python_env;
+#[path = "support/python_script.rs"]
+mod python_script;
 #[path = "support/raw_client.rs"]
 mod raw_client;
 #[path = "tls/refusals.rs"]
@@ -25,6 +29,8 @@ mod reload;
 mod server_process;
 #[path = "tls/site.rs"]
 mod site;
+#[path = "tls/stock.rs"]
+mod stock;
 #[path = "tls/trust.rs"]
 mod trust;
 #[path = "support/waiting.rs"]

@@ -103,6 +103,9 @@ fn convert(file: &Path, output: Option<&Path>) -> Result<(), Failure> {
 
 fn show(configuration: &Configuration) -> Result<(), Failure> {
     let loaded = configuration.load().map_err(Failure::Configuration)?;
+    for warning in &loaded.config.warnings {
+        eprintln!("zeod: {warning}");
+    }
     print(&loaded.to_toml("What is not here has its default."))
 }
 

@@ -38,7 +38,11 @@ impl Identity {
         let uid = match (&known, user.parse()) {
             (Some(known), _) => known.uid,
             (None, Ok(number)) => Uid::from_raw(number),
-            (None, Err(_)) => return Err(refused(format!("this system has no user {user:?}"))),
+            (None, Err(_)) => {
+                return Err(refused(format!(
+                    "this system has no user {user:?}; make one (\"useradd --system\"), or name another"
+                )));
+            }
         };
         let gid = match (group, &known) {
             (Some(group), _) => find_group(group).map_err(&refused)?,
@@ -162,7 +166,8 @@ mod tests {
         let unknown = problem("no-such-user");
         assert_eq!(
             unknown,
-            "<zeod> user no-such-user: this system has no user \"no-such-user\""
+            "<zeod> user no-such-user: this system has no user \"no-such-user\"; make one \
+             (\"useradd --system\"), or name another"
         );
         assert!(problem("root:no-such-group").contains("no group \"no-such-group\""));
         assert!(problem("4123456").contains("4123456:GROUP"));

@@ -16,7 +16,7 @@ fn new_clients_are_shown_the_new_certificate_and_connected_ones_stay() {
     let mut site = Site::start(&zope.pem(), "");
     let mut connected = site.assert_lets_in(&zope);
     let next = Identity::own("server");
-    site.replace("server.pem", &with_key(&next));
+    site.write("server.pem", &with_key(&next));
     // Nothing is read before the signal.
     site.assert_lets_in(&zope);
     site.reload("certificates read anew");
@@ -34,7 +34,7 @@ fn who_is_let_in_is_read_anew_and_who_is_in_stays() {
     let site = Site::start(&zope.pem(), "");
     let mut connected = site.assert_lets_in(&zope);
     site.assert_refuses(&Manner::with(&next), "neither it nor who signed it");
-    site.replace("clients.pem", &next.pem());
+    site.write("clients.pem", &next.pem());
     site.reload("certificates read anew");
     site.assert_lets_in(&next);
     site.assert_refuses(&Manner::with(&zope), "neither it nor who signed it");
@@ -48,12 +48,12 @@ fn files_that_are_wrong_change_nothing() {
     let mut connected = site.assert_lets_in(&zope);
     // A key that belongs to another certificate, as when half of the files were copied.
     let (one, other) = (Identity::own("server"), Identity::own("server"));
-    site.replace("server.pem", &(one.pem() + &other.key.serialize_pem()));
+    site.write("server.pem", &(one.pem() + &other.key.serialize_pem()));
     site.reload("the certificates in use stay, the new ones are wrong");
     site.await_log("server.pem");
     site.assert_lets_in(&zope);
-    site.replace("server.pem", &with_key(&site.server));
-    site.replace("clients.pem", "");
+    site.write("server.pem", &with_key(&site.server));
+    site.write("clients.pem", "");
     site.reload("the certificates in use stay, the new ones are wrong");
     site.await_log("clients.pem");
     site.assert_lets_in(&zope);

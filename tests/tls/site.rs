@@ -63,8 +63,8 @@ impl Site {
         }
     }
 
-    /// Puts another file in the place of one that the server has read.
-    pub fn replace(&self, name: &str, text: &str) {
+    /// Writes a file beside the server's, or in the place of one that it has read.
+    pub fn write(&self, name: &str, text: &str) {
         std::fs::write(self.directory.path().join(name), text).unwrap();
     }
 
@@ -74,6 +74,10 @@ impl Site {
         let before = count();
         self.process.signal(Signal::HUP).unwrap();
         wait_until(said, || (count() > before).then_some(()));
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     pub fn address(&self) -> SocketAddr {

@@ -1,10 +1,10 @@
 //! `zeod init DIR`: a directory with all that a server needs, as Python's
-//! `mkzeoinst` makes it.
+//! `mkzeoinstance` makes it.
 
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -100,7 +100,7 @@ impl Init {
             let path = path.display().to_string();
             move |error: io::Error| format!("{path}: {error}")
         };
-        let instance = std::path::absolute(&self.directory).map_err(at(&self.directory))?;
+        let instance = plain(&self.directory).map_err(at(&self.directory))?;
         can_be_written(&instance)?;
         let there: Vec<_> = FILES
             .iter()
@@ -184,6 +184,21 @@ fn can_be_written(path: &Path) -> Result<(), String> {
     }
 }
 
+/// The path as it stands in files, without `..`: these are resolved where they
+/// are, as what is before them may be a link.
+fn plain(path: &Path) -> io::Result<PathBuf> {
+    let mut made = PathBuf::new();
+    for part in std::path::absolute(path)?.components() {
+        if part == Component::ParentDir {
+            made = fs::canonicalize(&made)?;
+            made.pop();
+        } else {
+            made.push(part);
+        }
+    }
+    Ok(made)
+}
+
 /// One that is there stays as it is.
 fn make_directory(path: &Path, mode: u32, owner: Option<Owner>) -> io::Result<()> {
     match DirBuilder::new().mode(mode).create(path) {
@@ -251,6 +266,26 @@ mod tests {
             "mine"
         );
         assert!(!instance.join("bin/runzeo").exists());
+    }
+
+    #[test]
+    fn a_path_with_dots_is_written_without() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = directory.path().canonicalize().unwrap();
+        fs::create_dir_all(home.join("a/b")).unwrap();
+        std::os::unix::fs::symlink(home.join("a/b"), home.join("link")).unwrap();
+        assert_eq!(plain(&home.join("a/../zeo")).unwrap(), home.join("zeo"));
+        // As the kernel goes: up from where the link leads.
+        assert_eq!(
+            plain(&home.join("link/../zeo")).unwrap(),
+            home.join("a/zeo")
+        );
+        // A link that is not left again stays.
+        assert_eq!(
+            plain(&home.join("link/./zeo")).unwrap(),
+            home.join("link/zeo")
+        );
+        assert!(plain(&home.join("missing/../zeo")).is_err());
     }
 
     #[test]
