@@ -65,19 +65,17 @@ class Instance:
                               timeout=2 * WAIT_S).stdout
 
     def pid(self):
-        """The server's, from the PID file that both write below INSTANCE_HOME."""
-        with open(self.path('var/ZEO.pid')) as f:
-            return int(f.read())
+        """The server's, from the PID file that both write below INSTANCE_HOME; '' before."""
+        with contextlib.suppress(FileNotFoundError), open(self.path('var/ZEO.pid')) as f:
+            return f.read().strip()
+        return ''
 
     @contextlib.contextmanager
     def served_by(self, command, program):
         """From bin/zeoctl start to bin/zeoctl stop."""
         self.script('runzeo', command)
         self.zeoctl('start')
-        deadline = time.monotonic() + WAIT_S
-        while not os.path.exists(self.path('var/ZEO.pid')):
-            check(time.monotonic() < deadline, f'{command} does not start: {self.zeoctl("status")}')
-            time.sleep(0.01)
+        wait_until(self.pid, f'{program} does not start')
         pid = self.pid()
         manager = parent_of(pid)
         try:
@@ -85,18 +83,27 @@ class Instance:
             check(os.path.basename(os.readlink(f'/proc/{pid}/exe')).startswith(program), f'not served by {program}')
             yield
             self.zeoctl('stop')
-            left = [name for name in ('var/ZEO.pid', f'/proc/{pid}') if os.path.exists(self.path(name))]
-            check(not left, f'left after the stop: {left}')
-        finally:
-            # The manager first, or it starts another one. After a stop neither is there.
+            check(not self.pid(), 'the PID file is left after the stop')
+            # The manager goes last, and its socket with it.
+            wait_until(lambda: not os.path.exists(self.path('var/zeo.zdsock')), 'the manager does not end')
+        except BaseException:
+            # The manager first, or it starts another one.
             for process in manager, pid:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
+                    os.kill(int(process), signal.SIGKILL)
+            raise
+
+
+def wait_until(condition, complaint):
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        check(time.monotonic() < deadline, complaint)
+        time.sleep(0.01)
 
 
 def parent_of(pid):
     with open(f'/proc/{pid}/status') as f:
-        return int(next(line for line in f if line.startswith('PPid:')).split()[1])
+        return next(line for line in f if line.startswith('PPid:')).split()[1]
 
 
 def revisions(db, oid):
@@ -149,7 +156,9 @@ def take_turn(db, staying, turn, seen):
     check(first['description'] == f'{turn}, first', f'the last but one: {first}')
     db.pack((first['time'] + second['time']) / 2)
     check(revisions(db, oid) == 1, f'{turn}: the pack left {revisions(db, oid)} revisions of the root')
-    for name, which in (('new', db), ('staying', staying)):
+    # Until it has connected again, it reads its cache.
+    wait_until(lambda: staying.lastTransaction() == db.lastTransaction(), 'the client that stays is not told')
+    for which in db, staying:
         with which.transaction() as connection:
             for earlier, round in seen.items():
                 expect(connection, earlier, round)
