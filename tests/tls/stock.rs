@@ -7,7 +7,7 @@ use crate::python_script;
 use crate::site::{Site, with_key};
 
 #[test]
-fn a_stock_client_works_stays_over_a_reload_and_comes_back_to_the_new_certificate() {
+fn a_stock_client_stays_over_a_reload_and_the_next_one_meets_the_new_certificate() {
     let zope = Identity::own("zope1");
     let site = Site::start(&zope.pem(), "");
     let next = Identity::own("server");
