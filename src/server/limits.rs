@@ -95,12 +95,18 @@ impl Limits {
         if let Some(descriptors) = max_descriptors {
             let possible = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1);
             if possible < limits.max_connections {
-                tracing::warn!(
+                let message = format!(
                     "max-connections is {}, but the limit of {descriptors} open files allows \
                      {possible}: raise that limit (LimitNOFILE with systemd, ulimit -n), or lower \
                      max-connections",
                     limits.max_connections
                 );
+                // Who has set nothing has asked for nothing that cannot be had.
+                if limits.max_connections == ZeodSection::default().max_connections {
+                    tracing::info!("{message}");
+                } else {
+                    tracing::warn!("{message}");
+                }
                 limits.max_connections = possible;
             }
         }
