@@ -55,6 +55,8 @@ fn those_who_never_read_are_cut_off_while_others_commit() {
         std::thread::sleep(BETWEEN_COMMITS);
         took
     };
+    // They are told of each commit, then and now.
+    let mut unread: Vec<_> = (0..CLIENTS).map(|_| site.client()).collect();
     let alone: Vec<_> = (0..200).map(|_| timed_commit()).collect();
     // 10 MB are asked for by each.
     let mut requests = Vec::new();
@@ -67,7 +69,6 @@ fn those_who_never_read_are_cut_off_while_others_commit() {
             &load_arguments(1),
         );
     }
-    let mut unread: Vec<_> = (0..CLIENTS).map(|_| site.client()).collect();
     let base_kib = site.grown_kib();
     for client in &mut unread {
         set_socket_recv_buffer_size(client.parts().0, 64 << 10).unwrap();
