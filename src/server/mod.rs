@@ -12,6 +12,7 @@ mod memory;
 mod notify;
 mod observers;
 mod open;
+mod packs;
 mod pidfile;
 mod privileges;
 mod reception;
@@ -199,6 +200,7 @@ async fn serve(
     });
     let checkpoints = tokio::spawn(checkpoint_regularly(Arc::clone(&databases)));
     tokio::spawn(notify::feed_watchdog(Arc::clone(&databases)));
+    tokio::spawn(packs::tell(Arc::clone(&databases)));
     let connections = receive(&listeners, &reception, &mut signals, &mut reload).await;
     notify::stopping();
     watched.set_phase(Phase::Stopping);

@@ -12,6 +12,7 @@ use super::file::LogFile;
 use super::layout::Layout;
 use super::record::Record;
 use super::syslog::{SyslogSocket, facility_number, priority};
+use super::terminal;
 use crate::config::{self, LogTarget};
 
 /// ZConfig's default for `<logfile>`.
@@ -194,7 +195,7 @@ impl Handler {
             }
             Sink::Stderr | Sink::Journal => {
                 line.push('\n');
-                io::stderr().lock().write_all(line.as_bytes())
+                terminal::write_line(line)
             }
         };
         if let Err(error) = written {
@@ -238,7 +239,7 @@ impl Handler {
 /// that fails, nobody can be told.
 pub fn note(text: std::fmt::Arguments<'_>) {
     let line = format!("zeod: {text}\n");
-    let _ = io::stderr().lock().write_all(line.as_bytes());
+    let _ = terminal::write_line(&line);
 }
 
 fn bad_format(target: &str, format: Option<&String>, reason: String) -> LoggingError {

@@ -5,6 +5,7 @@
 //! layout     the record      -> a line, by format, dateformat and style
 //! handler    the line        -> file, stdout, stderr or syslog; errors are counted
 //! rotation   puts a file aside by size or time
+//! terminal   a line below the log's, written over again and again
 //! ```
 //!
 //! An event is one record. Its logger follows from its target, unless a field
@@ -34,6 +35,7 @@ mod layout;
 mod record;
 mod rotation;
 mod syslog;
+pub mod terminal;
 
 use std::env;
 use std::fmt;
