@@ -9,6 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::memory::MemoryBudget;
 use crate::config::ZeodSection;
+use crate::status;
 
 /// Longest message of a client that has not registered: nobody knows yet
 /// whether it is one of ours.
@@ -111,6 +112,18 @@ impl Limits {
             }
         }
         limits
+    }
+
+    /// As observers are told.
+    pub fn status(&self, max_transaction_bytes: u64) -> status::Limits {
+        status::Limits {
+            max_connections: self.max_connections,
+            max_message_bytes: self.max_message_bytes,
+            max_transaction_bytes,
+            max_unsent_bytes: self.max_unsent_bytes,
+            memory_budget_bytes: self.memory_budget_bytes,
+            stall_seconds: self.stall_time.as_secs_f64(),
+        }
     }
 
     /// A client whose unread answers take more than this is not read from until

@@ -28,7 +28,7 @@ use thiserror::Error;
 
 use crate::config::Config;
 use crate::session::Databases;
-use crate::status::{self, Phase, Watched};
+use crate::status::{Phase, Watched};
 use crate::storage::StorageError;
 use crate::wire::Format;
 use activation::Handed;
@@ -166,7 +166,8 @@ async fn serve(
         ..
     } = entrance;
     // Before anything that takes its time, so that it can be seen from the start.
-    let watched = Arc::new(Watched::new(status::Limits::from(&config.zeod)));
+    let limits = bounds.limits.status(config.zeod.max_transaction_bytes);
+    let watched = Arc::new(Watched::new(limits));
     let observers = Observers::start(config, &watched).await?;
     watched.set_addresses(listeners.addresses());
     let patience = tokio::spawn(notify::ask_for_time());

@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::process::Process;
 use super::{Phase, Watched};
-use crate::config::ZeodSection;
 use crate::stats::{Client, Connections, Observed, TransactionStage};
 use crate::storage::PackProgress;
 use crate::transaction::Database;
@@ -45,7 +44,7 @@ pub struct Snapshot {
     pub clients: Vec<ClientStatus>,
 }
 
-/// What clients are held to; the keys of `<zeod>`.
+/// What clients are held to: the keys of `<zeod>`, lowered where they cannot hold.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Limits {
     /// Connections at the same time.
@@ -60,19 +59,6 @@ pub struct Limits {
     pub memory_budget_bytes: usize,
     /// A client that reads nothing for so long is cut off.
     pub stall_seconds: f64,
-}
-
-impl From<&ZeodSection> for Limits {
-    fn from(zeod: &ZeodSection) -> Self {
-        Self {
-            max_connections: zeod.max_connections,
-            max_message_bytes: zeod.max_message_bytes,
-            max_transaction_bytes: zeod.max_transaction_bytes,
-            max_unsent_bytes: zeod.max_unsent_bytes,
-            memory_budget_bytes: zeod.memory_budget_bytes,
-            stall_seconds: zeod.stall_time.as_secs_f64(),
-        }
-    }
 }
 
 /// One storage.
