@@ -22,7 +22,7 @@ use super::python_env;
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Runs `script` (a path below tests/) in the pinned Python, with the path of the zeod program in
-/// `ZEOD_BINARY`. What it prints goes where ours goes: its figures, and why a check failed.
+/// `ZEOD_BINARY`; another one, an installed one for instance, can be named there from outside. What it prints goes where ours goes: its figures, and why a check failed.
 ///
 /// # Panics
 ///
@@ -31,11 +31,12 @@ pub fn run<A: AsRef<OsStr>>(script: &str, arguments: &[A], limit: Duration) {
     let Some(python) = python_env::python() else {
         return;
     };
+    let binary = env::var_os("ZEOD_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_zeod").into());
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let mut process = Command::new(python)
         .arg(tests.join(script))
         .args(arguments)
-        .env("ZEOD_BINARY", env!("CARGO_BIN_EXE_zeod"))
+        .env("ZEOD_BINARY", binary)
         .env("PYTHONPATH", tests.join("support"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .stdin(Stdio::null())
