@@ -10,8 +10,7 @@
 
 mod commits;
 mod database;
-#[allow(dead_code, reason = "shared with another benchmark")]
-#[path = "../versus/generator.rs"]
+#[path = "../common/generator.rs"]
 mod generator;
 mod memory;
 mod pack;
@@ -21,8 +20,7 @@ mod server;
 #[path = "../../tests/support/server_process.rs"]
 mod server_process;
 mod uploads;
-#[allow(dead_code, reason = "shared with another benchmark")]
-#[path = "../versus/wire.rs"]
+#[path = "../common/wire.rs"]
 mod wire;
 
 use std::path::PathBuf;

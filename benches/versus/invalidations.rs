@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::cell::Cell;
-use crate::generator::{Connection, Failure, invalidated_tid, misplaced};
+use crate::generator::{Connection, Failure, misplaced};
 use crate::loads;
-use crate::raw_client::{RawClient, head};
+use crate::raw_client::{Head, RawClient, head};
 use crate::wire::{self, Object};
 
 /// A listener that hears nothing of a commit for so long fails the benchmark.
@@ -129,4 +129,15 @@ fn missed(what: &str) -> Failure {
         method: "invalidateTransaction",
         what: what.into(),
     }
+}
+
+/// The tid of an invalidation; None for other messages.
+fn invalidated_tid(head: &Head<'_>) -> Option<[u8; 8]> {
+    if head.method != b"invalidateTransaction" {
+        return None;
+    }
+    head.arguments
+        .strip_prefix(b"C\x08")?
+        .first_chunk()
+        .copied()
 }

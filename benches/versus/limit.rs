@@ -23,6 +23,10 @@ pub const SUBCOMMAND: &str = "limit-server";
 
 /// An append of more than this is cut: no row stores that much at once.
 const MAX_APPEND_BYTES: usize = 1 << 20;
+/// Flag and name of a successful reply; they stand behind its message id.
+const REPLY: &[u8] = b"K\x00X\x06\x00\x00\x00.reply";
+/// The pickle of True.
+const NEW_TRUE: u8 = 0x88;
 const OIDS_PER_CALL: u64 = 100;
 
 /// Serves until stdin ends, which it does when the bench has gone.
@@ -57,7 +61,7 @@ struct Shared {
 impl Shared {
     fn new(file: &Path) -> io::Result<Self> {
         let first_tid = 1_u64 << 56;
-        let mut load_answer = wire::REPLY.to_vec();
+        let mut load_answer = REPLY.to_vec();
         wire::push_bytes(&mut load_answer, &wire::record());
         wire::push_bytes(&mut load_answer, &first_tid.to_be_bytes());
         load_answer.extend_from_slice(b"N\x87t.");
@@ -162,7 +166,7 @@ impl Connection {
                 reply_tid(out, head, tid);
             }
             b"register" => {
-                if head.arguments.contains(&wire::NEW_TRUE) {
+                if head.arguments.contains(&NEW_TRUE) {
                     lock(&shared.listeners).push(Arc::clone(&self.output));
                 }
                 let tid = shared.last_tid.load(Ordering::Relaxed);
@@ -173,7 +177,7 @@ impl Connection {
                 reply_tid(out, head, tid.to_be_bytes());
             }
             b"new_oids" => reply(out, head, |out| {
-                out.extend_from_slice(wire::REPLY);
+                out.extend_from_slice(REPLY);
                 shared.new_oids(out);
             }),
             b"get_info" => reply_value(out, head, b"}t."),
@@ -193,14 +197,14 @@ fn reply(out: &mut Vec<u8>, head: &Head<'_>, write: impl FnOnce(&mut Vec<u8>)) {
 
 fn reply_value(out: &mut Vec<u8>, head: &Head<'_>, value: &[u8]) {
     reply(out, head, |out| {
-        out.extend_from_slice(wire::REPLY);
+        out.extend_from_slice(REPLY);
         out.extend_from_slice(value);
     });
 }
 
 fn reply_tid(out: &mut Vec<u8>, head: &Head<'_>, tid: [u8; 8]) {
     reply(out, head, |out| {
-        out.extend_from_slice(wire::REPLY);
+        out.extend_from_slice(REPLY);
         wire::push_bytes(out, &tid);
         out.extend_from_slice(b"t.");
     });

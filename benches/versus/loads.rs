@@ -8,9 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cell::Cell;
-use crate::generator::{Connection, Failure, misplaced};
+use crate::generator::{Connection, Failure, expect_tid, misplaced};
+use crate::load_requests::{LoadRequests, is_loaded_record};
 use crate::raw_client::head;
-use crate::wire::{LoadRequests, Object, is_loaded_record};
+use crate::wire::Object;
 
 /// How the readers of a cell read.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +61,7 @@ pub fn open(address: SocketAddr, count: usize) -> Result<Vec<Connection>, Failur
 /// The requests for `objects` in an order that no read-ahead can guess, yet the
 /// same for every server and round.
 pub fn requests(address: SocketAddr, objects: &[Object]) -> Result<LoadRequests, Failure> {
-    let tid = Connection::open(address, true)?.next_tid()?;
+    let tid = next_tid(&mut Connection::open(address, true)?)?;
     let mut objects = objects.to_vec();
     shuffle(&mut objects);
     Ok(LoadRequests::new(objects, tid))
@@ -155,4 +156,11 @@ impl<'a> Reader<'a> {
         }
         Ok(())
     }
+}
+
+/// The tid below which every state committed so far is visible.
+fn next_tid(connection: &mut Connection) -> Result<[u8; 8], Failure> {
+    let value = connection.call("lastTransaction", b")")?;
+    let last = expect_tid("lastTransaction", &value)?;
+    Ok((u64::from_be_bytes(last) + 1).to_be_bytes())
 }

@@ -10,10 +10,12 @@
 
 mod cell;
 mod commits;
+#[path = "../common/generator.rs"]
 mod generator;
 mod goals;
 mod invalidations;
 mod limit;
+mod load_requests;
 mod loads;
 mod mixed;
 mod options;
@@ -25,6 +27,7 @@ mod rows;
 mod server_process;
 mod servers;
 mod stock;
+#[path = "../common/wire.rs"]
 mod wire;
 
 use std::collections::BTreeMap;

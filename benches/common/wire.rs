@@ -6,12 +6,6 @@ use crate::raw_client::{int, push_request, push_str};
 /// Size of every stored record, and so of every record loaded.
 pub const RECORD_BYTES: usize = 1024;
 
-/// Flag and name of a successful reply; they stand behind its message id.
-pub const REPLY: &[u8] = b"K\x00X\x06\x00\x00\x00.reply";
-
-/// The pickle of True.
-pub const NEW_TRUE: u8 = 0x88;
-
 /// An object of the benchmark's database with the serial of its last revision.
 #[derive(Debug, Clone, Copy)]
 pub struct Object {
@@ -44,70 +38,6 @@ pub fn record() -> Vec<u8> {
     out.extend_from_slice(END);
     assert_eq!(out.len(), RECORD_BYTES);
     out
-}
-
-/// The load requests of many objects, one behind the other and of one size, so
-/// that any run of them is a slice to send.
-pub struct LoadRequests {
-    bytes: Vec<u8>,
-    count: usize,
-}
-
-/// A pickled (oid, tid) stands at this place of a load request, after the frame's
-/// length and the pickle's start: it is the message id.
-const LOAD_ID_START: usize = 7;
-/// Two bytes of eight with their opcodes, and the tuple's.
-const LOAD_ID_BYTES: usize = 21;
-
-impl LoadRequests {
-    /// Requests for the states before `tid`, in the given order.
-    pub fn new(objects: impl IntoIterator<Item = Object>, tid: [u8; 8]) -> Self {
-        let mut bytes = Vec::new();
-        let mut count = 0;
-        for object in objects {
-            let mut pair = Vec::with_capacity(LOAD_ID_BYTES);
-            push_bytes(&mut pair, &object.oid);
-            push_bytes(&mut pair, &tid);
-            pair.push(0x86);
-            push_request(&mut bytes, &pair, false, "loadBefore", &pair);
-            count += 1;
-        }
-        Self { bytes, count }
-    }
-
-    pub fn count(&self) -> usize {
-        self.count
-    }
-
-    /// `count` requests from the one numbered `first` on.
-    pub fn run(&self, first: usize, count: usize) -> &[u8] {
-        let size = self.size();
-        &self.bytes[first * size..(first + count) * size]
-    }
-
-    /// The message id of a request.
-    pub fn id(&self, number: usize) -> &[u8] {
-        let start = number * self.size() + LOAD_ID_START;
-        &self.bytes[start..start + LOAD_ID_BYTES]
-    }
-
-    fn size(&self) -> usize {
-        self.bytes.len() / self.count
-    }
-}
-
-/// True for the arguments of a reply (record of the right size, tid, end tid).
-pub fn is_loaded_record(arguments: &[u8]) -> bool {
-    let Some(rest) = arguments.strip_prefix(b"B\x00\x04\x00\x00") else {
-        return false;
-    };
-    match rest.get(RECORD_BYTES..) {
-        Some([b'C', 8, tail @ ..]) => {
-            let tail = tail.get(8..).unwrap_or_default();
-            tail == b"N\x87t." || (tail.len() == 13 && tail.starts_with(b"C\x08"))
-        }
-        _ => false,
-    }
 }
 
 /// Appends what the stock client sends up to its vote.

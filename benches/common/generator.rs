@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_pickle::Value;
 
-use crate::raw_client::{self, Head, RawClient, Reply, head, int, push_request};
+use crate::raw_client::{self, RawClient, Reply, head, int, push_request};
 use crate::wire::{self, CommitIds, Object};
 
 /// A server that says nothing for so long fails the benchmark. Python's queue
@@ -50,13 +50,6 @@ impl Connection {
     /// For loops that do their own reading and writing.
     pub fn client(&mut self) -> &mut RawClient {
         &mut self.client
-    }
-
-    /// The tid below which every state committed so far is visible.
-    pub fn next_tid(&mut self) -> Result<[u8; 8], Failure> {
-        let value = self.call("lastTransaction", b")")?;
-        let last = expect_tid("lastTransaction", &value)?;
-        Ok((u64::from_be_bytes(last) + 1).to_be_bytes())
     }
 
     /// Oids that nothing else uses.
@@ -155,17 +148,6 @@ pub fn misplaced(method: &'static str, payload: &[u8]) -> Failure {
     }
 }
 
-/// The tid of an invalidation; None for other messages.
-pub fn invalidated_tid(head: &Head<'_>) -> Option<[u8; 8]> {
-    if head.method != b"invalidateTransaction" {
-        return None;
-    }
-    head.arguments
-        .strip_prefix(b"C\x08")?
-        .first_chunk()
-        .copied()
-}
-
 fn unexpected(method: &'static str, value: &Value) -> Failure {
     // A record of 1 kB is not worth printing in full.
     let what = value.to_string().chars().take(200).collect::<String>();
@@ -175,7 +157,8 @@ fn unexpected(method: &'static str, value: &Value) -> Failure {
     }
 }
 
-fn expect_tid(method: &'static str, value: &Value) -> Result<[u8; 8], Failure> {
+/// The tid, or oid, that a reply is.
+pub fn expect_tid(method: &'static str, value: &Value) -> Result<[u8; 8], Failure> {
     if let Value::Bytes(bytes) = value
         && let Ok(tid) = <[u8; 8]>::try_from(bytes.as_slice())
     {
