@@ -220,6 +220,7 @@ impl<'a> Pack<'a> {
         if append.closed {
             return Err(StorageError::PackInterrupted);
         }
+        out.hurry();
         rest.copy(&mut out, &positions, append.end)?;
         out.sync()?;
         let end = out.position();

@@ -4,7 +4,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 use super::progress::Progress;
-use crate::disk::{Access, DiskFile, Precedence, read_exact_at};
+use crate::disk::{Access, DiskFile, First, Precedence, read_exact_at};
 use crate::storage::file::format::{DATA_HEADER_BYTES, NUMBER_BYTES};
 use crate::storage::file::reader::{DataFile, RecordHead};
 use crate::storage::{Result, StorageError};
@@ -149,6 +149,8 @@ pub struct Output<'a> {
     synced: u64,
     next_look: u64,
     precedence: &'a Precedence,
+    /// Commits wait for it.
+    first: Option<First<'a>>,
 }
 
 impl<'a> Output<'a> {
@@ -162,7 +164,14 @@ impl<'a> Output<'a> {
             synced: 0,
             next_look: LOOK_BYTES,
             precedence,
+            first: None,
         }
+    }
+
+    /// From now on commits wait for it, so it goes first as they do, until it is
+    /// dropped, and in one piece.
+    pub fn hurry(&mut self) {
+        self.first = Some(self.precedence.first());
     }
 
     /// The position behind what was written.
@@ -179,7 +188,7 @@ impl<'a> Output<'a> {
         }
         self.next_look = self.position() + LOOK_BYTES;
         let piece_bytes = self.precedence.piece_bytes();
-        if self.position() - self.synced >= piece_bytes {
+        if self.first.is_none() && self.position() - self.synced >= piece_bytes {
             self.sync()
         } else if self.buffer.len() >= OUT_BYTES {
             self.flush()
@@ -221,9 +230,13 @@ impl<'a> Output<'a> {
     /// Makes everything durable.
     pub fn sync(&mut self) -> Result<()> {
         self.flush()?;
-        self.precedence
-            .later(self.start - self.synced, || self.file.sync())
-            .map_err(StorageError::io(format!("syncing {}", self.name)))?;
+        let synced = match &self.first {
+            Some(_) => self.file.sync(),
+            None => self
+                .precedence
+                .later(self.start - self.synced, || self.file.sync()),
+        };
+        synced.map_err(StorageError::io(format!("syncing {}", self.name)))?;
         self.synced = self.start;
         Ok(())
     }
