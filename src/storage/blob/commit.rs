@@ -25,7 +25,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::upload::{PendingBlob, UPLOAD_SUFFIX, copy_content};
+use super::upload::{PendingBlob, UPLOAD_SUFFIX};
 use super::{BlobDirectory, intent};
 use crate::disk::OpenMode;
 use crate::storage::{Committing, Result, StorageError};
@@ -199,7 +199,7 @@ impl BlobDirectory {
                 directory: Arc::clone(&blob.directory),
                 path: Some(from.clone()),
             };
-            copy_content(&*self.disk, &from, &*target)
+            self.copy_content(&from, &*target)
                 .map_err(StorageError::no_space_or_io(0, doing()))?;
         }
         self.finish_file(&near, &object)

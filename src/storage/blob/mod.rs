@@ -13,6 +13,7 @@
 //! are never touched, unless they were handed over.
 
 mod commit;
+mod copies;
 mod intent;
 mod layout;
 mod open;

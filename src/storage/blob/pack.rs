@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::layout::{MARKER, REVISION_SUFFIX};
-use super::upload::{link_or_copy, move_or_copy, remove_tree};
+use super::upload::remove_tree;
 use super::{BlobDirectory, open::make_directory};
 use crate::disk::FileKind;
 use crate::storage::{Result, StorageError};
@@ -38,7 +38,7 @@ impl BlobDirectory {
             return Ok(None);
         }
         make_directory(&*self.disk, &root)?;
-        link_or_copy(&*self.disk, &self.path.join(MARKER), &root.join(MARKER))
+        self.link_or_copy(&self.path.join(MARKER), &root.join(MARKER))
             .map_err(StorageError::io(format!("making {}", root.display())))?;
         Ok(Some(OldBlobs { root }))
     }
@@ -61,7 +61,7 @@ impl BlobDirectory {
             None => self.disk.remove(&path),
             Some(old) => {
                 let to = self.place_in_old(&path, old)?;
-                move_or_copy(&*self.disk, &path, &to)
+                self.move_or_copy(&path, &to)
             }
         }
         .map_err(StorageError::io(doing()))?;
@@ -90,7 +90,7 @@ impl BlobDirectory {
             for serial in self.revisions(oid)? {
                 let path = self.revision_path(oid, serial);
                 let to = self.place_in_old(&path, old)?;
-                match link_or_copy(&*self.disk, &path, &to) {
+                match self.link_or_copy(&path, &to) {
                     // Gone meanwhile, or kept already by a pack that was interrupted.
                     Err(error)
                         if matches!(

@@ -6,17 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::BlobDirectory;
-use crate::disk::{Access, Disk, DiskFile, FileKind, OpenMode};
+use crate::disk::{Disk, DiskFile, FileKind, OpenMode};
 use crate::storage::{Result, StorageError};
 use crate::types::{Oid, Tid};
 
 /// How the names of uploads end.
 pub const UPLOAD_SUFFIX: &str = ".upload";
-/// After so many bytes a copy is written to the device, so that no sync has to
-/// wait for gigabytes.
-const WRITE_BACK_BYTES: u64 = 16 << 20;
-/// Files are copied in pieces of this size.
-const COPY_BYTES: usize = 1 << 20;
 /// Directories in a blob directory are never nested deeper.
 const MAX_DEPTH: usize = 16;
 
@@ -165,7 +160,7 @@ impl BlobDirectory {
             directory: Arc::clone(self),
             path: Some(path.clone()),
         };
-        link_or_copy(&*self.disk, &from, &path)
+        self.link_or_copy(&from, &path)
             .map_err(StorageError::no_space_or_io(0, "copying a blob"))?;
         Ok(pending)
     }
@@ -209,69 +204,6 @@ fn check_shared_name(name: &str) -> std::result::Result<(), &'static str> {
         Ok(())
     } else {
         Err("not the name of a temporary file")
-    }
-}
-
-/// Gives a file a second name, or copies it where that cannot be.
-pub fn link_or_copy(disk: &dyn Disk, from: &Path, to: &Path) -> io::Result<()> {
-    match disk.link(from, to) {
-        Err(error) if is_not_possible(&error) => copy(disk, from, to),
-        result => result,
-    }
-}
-
-/// Moves a file, by copying it where it goes to another volume.
-pub fn move_or_copy(disk: &dyn Disk, from: &Path, to: &Path) -> io::Result<()> {
-    match disk.move_file(from, to) {
-        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-            copy(disk, from, to)?;
-            disk.remove(from)
-        }
-        result => result,
-    }
-}
-
-/// Other volumes, file systems without links, files of other users
-/// (`protected_hardlinks`), too many links.
-fn is_not_possible(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::CrossesDevices
-            | io::ErrorKind::Unsupported
-            | io::ErrorKind::PermissionDenied
-            | io::ErrorKind::TooManyLinks
-    )
-}
-
-/// Copies a file with its mode to a new one, durably (but for its name).
-fn copy(disk: &dyn Disk, from: &Path, to: &Path) -> io::Result<()> {
-    let mode = disk.status(from)?.mode;
-    let target = disk.open(to, OpenMode::New)?;
-    disk.set_mode(to, mode)
-        .and_then(|()| copy_content(disk, from, &*target))
-        .inspect_err(|_| {
-            let _ = disk.remove(to);
-        })
-}
-
-/// Copies what is in a file to an empty one, durably.
-pub fn copy_content(disk: &dyn Disk, from: &Path, target: &dyn DiskFile) -> io::Result<()> {
-    let source = disk.open(from, OpenMode::Read)?;
-    let mut buffer = vec![0; COPY_BYTES];
-    let (mut position, mut unwritten) = (0, 0);
-    loop {
-        let count = source.read_at(&mut buffer, position, Access::Wait)?;
-        let piece = buffer.get(..count).unwrap_or_default();
-        if piece.is_empty() {
-            return target.sync();
-        }
-        target.write_at(&[IoSlice::new(piece)], position)?;
-        position += count as u64;
-        unwritten += count as u64;
-        if unwritten >= WRITE_BACK_BYTES {
-            unwritten = 0;
-            target.sync()?;
-        }
     }
 }
 
