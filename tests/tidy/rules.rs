@@ -18,6 +18,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("storage", &["types", "stats", "disk", "config"]),
     ("transaction", BELOW_TRANSACTION),
+    ("client", BELOW_CLIENT),
     ("session", BELOW_SESSION),
     ("replication", BELOW_SESSION),
     (
@@ -30,6 +31,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "config",
             "storage",
             "transaction",
+            "client",
             "session",
             "replication",
         ],
@@ -44,6 +46,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "config",
             "storage",
             "transaction",
+            "client",
             "session",
             "replication",
             "status",
@@ -59,6 +62,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "config",
             "storage",
             "transaction",
+            "client",
             "session",
             "replication",
             "status",
@@ -67,6 +71,15 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ),
 ];
 const BELOW_TRANSACTION: &[&str] = &["types", "stats", "wire", "disk", "config", "storage"];
+const BELOW_CLIENT: &[&str] = &[
+    "types",
+    "stats",
+    "wire",
+    "disk",
+    "config",
+    "storage",
+    "transaction",
+];
 const BELOW_SESSION: &[&str] = &[
     "types",
     "stats",
@@ -75,6 +88,7 @@ const BELOW_SESSION: &[&str] = &[
     "config",
     "storage",
     "transaction",
+    "client",
 ];
 
 /// These decide and wait for nothing, so they need no runtime.
