@@ -210,6 +210,15 @@ fn refused_on_purpose(error: &ConfigError) -> Option<&'static str> {
         Fault::Contradiction { message, .. } if message.contains("at most two storages") => {
             "DemoStorage refuses it when it is opened"
         }
+        Fault::Contradiction { message, .. } if message.contains("names no port") => {
+            "nothing can be connected to without a port"
+        }
+        Fault::Contradiction { message, .. } if message.contains("blob-cache-size-check") => {
+            "ClientStorage refuses it when it is made"
+        }
+        Fault::Contradiction { message, .. } if message.contains("read-only-fallback") => {
+            "one of two keys that contradict each other would be ignored"
+        }
         Fault::MissingSection { section, .. } if section.starts_with("<blobstorage") => {
             "BlobStorage fails when it is opened"
         }

@@ -282,7 +282,7 @@ fn hint(kind: &SectionType) -> &'static str {
     match kind.role {
         Role::Ssl => " (it belongs in <zeo>)",
         Role::LogHandler => " (it belongs in <eventlog>)",
-        Role::Access => " (it belongs in <zeod>)",
+        Role::Access | Role::Replication => " (it belongs in <zeod>)",
         Role::Elsewhere if kind.name == "zodb" => {
             " (it belongs in the clients' zope.conf; this is to be the server's file, with <zeo> and its \
              storages)"

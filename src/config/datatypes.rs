@@ -55,6 +55,15 @@ pub fn time_interval(text: &str) -> Result<Duration, DataTypeError> {
     scaled(text, &UNITS).map(Duration::from_secs)
 }
 
+/// The same with the suffix ms, for what may be shorter than a second. Source:
+/// our own; ZConfig has nothing below a second.
+pub fn short_time(text: &str) -> Result<Duration, DataTypeError> {
+    match text.to_lowercase().strip_suffix("ms") {
+        Some(digits) => count(digits).map(Duration::from_millis),
+        None => time_interval(text),
+    }
+}
+
 fn scaled(text: &str, units: &[(&str, u64)]) -> Result<u64, DataTypeError> {
     let lower = text.to_lowercase();
     let (digits, factor) = units
@@ -169,6 +178,18 @@ mod tests {
         assert_eq!(time_interval("1d"), Ok(Duration::from_hours(24)));
         assert!(time_interval("1w").is_err());
         assert!(time_interval("2h 30m").is_err());
+    }
+
+    #[test]
+    fn short_times_have_milliseconds_too() {
+        assert_eq!(short_time("600ms"), Ok(Duration::from_millis(600)));
+        assert_eq!(short_time("75 MS"), Ok(Duration::from_millis(75)));
+        assert_eq!(short_time("2"), Ok(Duration::from_secs(2)));
+        assert_eq!(short_time("2m"), Ok(Duration::from_mins(2)));
+        for text in ["ms", "0.5s", "-1ms", "1us"] {
+            assert!(short_time(text).is_err(), "{text:?}");
+        }
+        assert!(time_interval("600ms").is_err(), "ZConfig has none");
     }
 
     #[test]

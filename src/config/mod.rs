@@ -20,7 +20,7 @@
 //! - `</filestorage 2>` closes `<filestorage 2>`, with a warning.
 //! - `<runner>` is not looked into: it belongs to zdaemon.
 //! - `monitor-address` of older ZEO is still a key.
-//! - `<zeod>` is our own.
+//! - `<zeod>` and all that is in it is our own.
 //! - Numbers may not be negative, nor greater than 64 bits hold; a number that is
 //!   too great for a port is not a host's name, nor is text with spaces.
 //! - What would fail only when the storage is opened is refused here: a
@@ -45,6 +45,7 @@ mod log_format;
 mod model;
 mod overrides;
 mod python;
+mod replication;
 mod schema;
 mod suggest;
 mod toml;
@@ -62,11 +63,16 @@ pub use error::{ConfigError, Fault, Location, Warning};
 pub use level::{LogLevel, LogLevelError};
 pub use loaded::Loaded;
 pub use model::{
-    Config, EventLog, FileStorageConfig, LogFile, LogHandler, LogStyle, LogTarget, NamedStorage,
-    OtherHandler, Rotation, RotationTime, SslAuthentication, SslSection, StorageConfig, Syslog,
-    ZeoSection,
+    ClientStorageConfig, Config, EventLog, FileStorageConfig, LogFile, LogHandler, LogStyle,
+    LogTarget, NamedStorage, OtherHandler, Rotation, RotationTime, SslAuthentication, SslSection,
+    StorageConfig, Syslog, ZeoSection,
 };
 pub use overrides::Overrides;
+pub use replication::{
+    DEFAULT_ELECTION_TIMEOUT, DEFAULT_HEARTBEAT_INTERVAL, DEFAULT_LOG_SIZE_BYTES,
+    DEFAULT_QUORUM_WAIT, DEFAULT_REGISTER_WAIT, HEARTBEATS_PER_ELECTION, MAX_NODE_ID, Peer,
+    ReplicationSection, ReplicationTls,
+};
 pub use variables::PREFIX as VARIABLE_PREFIX;
 pub use zeod::{AccessSection, ZeodSection};
 

@@ -143,6 +143,42 @@ pub enum StorageConfig {
         /// The section named `changes`. `None`: a temporary one.
         changes: Option<Box<StorageConfig>>,
     },
+    /// `<zeoclient>`: what another server serves.
+    Client(ClientStorageConfig),
+}
+
+/// A `<zeoclient>` section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "as many as the section has")]
+pub struct ClientStorageConfig {
+    /// Where the servers are that have the storage; never empty.
+    pub servers: Vec<Address>,
+    /// What it is called there; default "1".
+    pub storage: String,
+    /// What it calls itself here. `None`: as it does there.
+    pub name: Option<String>,
+    /// Whether this storage refuses writes; default false.
+    pub read_only: bool,
+    /// Whether a server that refuses writes will do while there is no other;
+    /// default false.
+    pub read_only_fallback: bool,
+    /// Whether the start waits for a server; default true.
+    pub wait: bool,
+    /// How long the start, and requests, wait for one; default 30 s.
+    pub wait_timeout: Duration,
+    /// So much of it is kept in memory; default 20 MB.
+    pub cache_bytes: u64,
+    /// What this server is called in the other's log.
+    pub label: Option<String>,
+    /// The directory of the blobs. `None`: no blobs.
+    pub blob_dir: Option<PathBuf>,
+    /// Whether the other server has its blobs in that directory, too; default false.
+    pub shared_blob_dir: bool,
+    /// How much is kept in it. `None`: all.
+    pub blob_cache_bytes: Option<u64>,
+    /// After so many per cent of that it is looked whether too much is there;
+    /// default 10, below 100.
+    pub blob_cache_check_percent: u64,
 }
 
 /// A `<filestorage>` section.

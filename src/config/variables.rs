@@ -5,10 +5,11 @@
 //! that is no letter and no digit: `transaction-timeout` in `[zeo]` is
 //! `ZEOD_ZEO_TRANSACTION_TIMEOUT`, `path` in `[storage.1]` is
 //! `ZEOD_STORAGE_1_PATH`. Storages must be in the file; other sections are made.
-//! A variable that is empty sets nothing.
+//! A variable that is empty sets nothing. Keys that may occur several times have
+//! none, except for `peer`, whose values stand in one with commas between them.
 
 use super::check::listed;
-use super::schema::{self, Key, Occurs, Raw, Role, SectionType};
+use super::schema::{self, DataType, Key, Occurs, Raw, Role, SectionType};
 use super::toml::table_of;
 use super::tree::{Entry, Section};
 use super::{ConfigError, Context, Fault, Location, suggest};
@@ -127,7 +128,8 @@ fn collect(
 
 fn keys(kind: &'static SectionType, table: &str, way: &[Step], targets: &mut Vec<Target>) {
     for key in kind.keys {
-        if !matches!(key.occurs, Occurs::Often | Occurs::AnyNumber) {
+        let is_single = !matches!(key.occurs, Occurs::Often | Occurs::AnyNumber);
+        if is_single || is_list(key) {
             targets.push(Target {
                 variable: variable(table, key.name),
                 table: table.to_owned(),
@@ -136,6 +138,11 @@ fn keys(kind: &'static SectionType, table: &str, way: &[Step], targets: &mut Vec
             });
         }
     }
+}
+
+/// Has one variable all values of the key? Only where none can have a comma.
+fn is_list(key: &Key) -> bool {
+    matches!(key.data_type, DataType::Peer)
 }
 
 /// The variable of a key in a table of TOML.
@@ -175,11 +182,18 @@ fn set(file: &mut Section, target: &Target, value: &str, location: &Location) {
     section
         .entries
         .retain(|entry| !entry.key.eq_ignore_ascii_case(target.key.name));
-    section.entries.push(Entry {
-        key: target.key.name.to_owned(),
-        value: Raw::Variable(value.to_owned()),
-        location: location.clone(),
-    });
+    let values: Vec<&str> = if is_list(target.key) {
+        value.split(',').map(str::trim).collect()
+    } else {
+        vec![value]
+    };
+    section
+        .entries
+        .extend(values.into_iter().map(|value| Entry {
+            key: target.key.name.to_owned(),
+            value: Raw::Variable(value.to_owned()),
+            location: location.clone(),
+        }));
 }
 
 fn find_or_make(section: &mut Section, kind: &'static SectionType, location: &Location) -> usize {

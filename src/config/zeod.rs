@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Address;
+use super::{Address, ReplicationSection};
 
 /// The `<zeod>` section. Every key may be left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct ZeodSection {
     /// Who may use which storage; a storage without a section is open to all
     /// whom `<ssl>` lets in.
     pub access: Vec<AccessSection>,
+    /// The nodes that this server is one of. `None`: it serves alone.
+    pub replication: Option<ReplicationSection>,
 }
 
 /// An `<access STORAGE>` section: who may use a storage, by certificates.
@@ -73,6 +75,7 @@ impl Default for ZeodSection {
             key_password_file: None,
             key_password_command: None,
             access: Vec::new(),
+            replication: None,
         }
     }
 }

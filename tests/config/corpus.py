@@ -19,8 +19,8 @@ from ZConfig import datatypes
 from ZConfig.info import MultiKeyInfo
 from ZEO.runzeo import ZEOOptions
 
-STORAGES = ('filestorage',) * 6 + ('mappingstorage', 'blobstorage', 'demostorage') * 2
-ELSEWHERE = ('zeoclient', 'fullstorage', 'minimalstorage')
+STORAGES = ('filestorage',) * 6 + ('mappingstorage', 'blobstorage', 'demostorage', 'zeoclient') * 2
+ELSEWHERE = ('fullstorage', 'minimalstorage')
 HANDLERS = ('logfile',) * 4 + ('syslog', 'win32-eventlog', 'http-logger', 'email-notifier')
 STRANGE = ('zodb', 'logger', 'environment', 'ssl', 'runner', 'zeo', 'eventlog', 'relstorage', 'filestore')
 
@@ -399,6 +399,13 @@ def storage_values(storage):
         for factory in config.factories:
             parts['changes' if factory.name == 'changes' else 'base'] = storage_values(factory)
         return {'type': kind, 'name_of_itself': config.name, **parts}
+    if kind == 'zeoclient':
+        return {'type': kind, 'server': [address(server, 0) for server in config.server], 'storage': config.storage,
+                'name_of_itself': config.name or None, 'read_only': config.read_only,
+                'read_only_fallback': config.read_only_fallback, 'wait': config.wait,
+                'cache_size': config.cache_size, 'client_label': config.client_label or None,
+                'blob_dir': config.blob_dir or None, 'shared_blob_dir': config.shared_blob_dir,
+                'blob_cache_size': config.blob_cache_size}
     return {'type': kind}
 
 

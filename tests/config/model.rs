@@ -113,6 +113,14 @@ fn address(address: &Address) -> Value {
     }
 }
 
+/// Where a client connects to: this machine, if no host is named.
+fn server(server: &Address) -> Value {
+    match server {
+        Address::Tcp { host, port } => json!([host.as_deref().unwrap_or("127.0.0.1"), port]),
+        Address::Unix(path) => json!(path),
+    }
+}
+
 fn ssl(ssl: &SslSection) -> Value {
     json!({
         "certificate": ssl.certificate,
@@ -137,6 +145,20 @@ fn storage(config: &StorageConfig) -> Value {
             "packer": file.packer,
             "pack_gc": file.pack_gc,
             "pack_keep_old": file.pack_keep_old,
+        }),
+        StorageConfig::Client(client) => json!({
+            "type": "zeoclient",
+            "server": client.servers.iter().map(server).collect::<Vec<_>>(),
+            "storage": client.storage,
+            "name_of_itself": client.name,
+            "read_only": client.read_only,
+            "read_only_fallback": client.read_only_fallback,
+            "wait": client.wait,
+            "cache_size": client.cache_bytes,
+            "client_label": client.label,
+            "blob_dir": client.blob_dir,
+            "shared_blob_dir": client.shared_blob_dir,
+            "blob_cache_size": client.blob_cache_bytes,
         }),
         StorageConfig::Mapping { name } => {
             json!({"type": "mappingstorage", "name_of_itself": name})

@@ -1,8 +1,10 @@
 //! Checked sections to the typed configuration, with defaults and with the
 //! rules that concern several keys at once.
 
+mod client;
 mod eventlog;
 mod read;
+mod replication;
 mod storage;
 mod zeo;
 mod zeod;
@@ -26,11 +28,10 @@ pub fn config(file: &Checked, source: &Path, context: &Context<'_>) -> Result<Co
         .find(|child| child.kind.role == Role::EventLog)
         .map(|section| eventlog::eventlog(section, context))
         .transpose()?;
-    let names: Vec<&str> = storages.iter().map(|storage| &*storage.name).collect();
     let mut children = file.children.iter();
     let zeod = children
         .find(|child| child.kind.role == Role::Zeod)
-        .map(|section| zeod::zeod(section, zeo.ssl.as_ref(), &names))
+        .map(|section| zeod::zeod(section, &zeo, &storages, context))
         .transpose()?;
     Ok(Config {
         source: source.to_owned(),

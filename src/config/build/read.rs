@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::check::{Checked, CheckedValue};
 use crate::config::schema::Value;
-use crate::config::{Address, Location, LogLevel};
+use crate::config::{Address, Location, LogLevel, Peer};
 
 impl Checked {
     fn checked_value(&self, key: &str) -> Option<&CheckedValue> {
@@ -64,6 +64,14 @@ impl Checked {
         })
     }
 
+    /// All other nodes, and where each stands.
+    pub fn peers(&self) -> impl Iterator<Item = (&Peer, &Location)> {
+        self.values.iter().filter_map(|found| match &found.value {
+            Value::Peer(peer) => Some((peer, &found.location)),
+            _ => None,
+        })
+    }
+
     pub fn duration(&self, key: &str) -> Option<Duration> {
         match self.value(key)? {
             Value::Duration(value) => Some(*value),
@@ -83,6 +91,18 @@ impl Checked {
             Value::Address(value) => Some(value.clone()),
             _ => None,
         }
+    }
+
+    /// All addresses of a key that may occur several times.
+    pub fn addresses<'a>(&'a self, key: &'a str) -> impl Iterator<Item = Address> {
+        let values = self
+            .values
+            .iter()
+            .filter(move |value| value.key.name == key);
+        values.filter_map(|found| match &found.value {
+            Value::Address(value) => Some(value.clone()),
+            _ => None,
+        })
     }
 
     pub fn log_level(&self, key: &str) -> Option<LogLevel> {

@@ -1,3 +1,4 @@
+use super::client::zeoclient;
 use super::contradiction;
 use crate::config::Context;
 use crate::config::check::Checked;
@@ -55,6 +56,7 @@ fn storage(section: &Checked, context: &Context<'_>) -> Result<StorageConfig, Co
         "filestorage" => filestorage(section, context).map(StorageConfig::File),
         "blobstorage" => blobstorage(section, context),
         "demostorage" => demostorage(section, context),
+        "zeoclient" => zeoclient(section, context).map(StorageConfig::Client),
         "mappingstorage" => Ok(StorageConfig::Mapping {
             name: section.text("name").unwrap_or("Mapping Storage").to_owned(),
         }),

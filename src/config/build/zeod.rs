@@ -1,19 +1,24 @@
-use super::contradiction;
+use super::{contradiction, replication};
 use crate::config::check::Checked;
-use crate::config::{AccessSection, CertificateName, ConfigError, SslSection, ZeodSection};
+use crate::config::schema::Role;
+use crate::config::{
+    AccessSection, CertificateName, ConfigError, Context, NamedStorage, SslSection, ZeoSection,
+    ZeodSection,
+};
 
-/// `ssl` and the names of the `storages`: what some keys are about.
+/// `zeo` and the `storages` are what some keys are about.
 pub fn zeod(
     section: &Checked,
-    ssl: Option<&SslSection>,
-    storages: &[&str],
+    zeo: &ZeoSection,
+    storages: &[NamedStorage],
+    context: &Context<'_>,
 ) -> Result<ZeodSection, ConfigError> {
     let default = ZeodSection::default();
     let bytes = |key: &str, unset: usize| {
         let bytes = section.count(key);
         bytes.map_or(unset, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
     };
-    let zeod = ZeodSection {
+    let mut zeod = ZeodSection {
         status_address: section.address("status-address"),
         user: section.text("user").map(str::to_owned),
         max_connections: bytes("max-connections", default.max_connections),
@@ -32,11 +37,30 @@ pub fn zeod(
             .unwrap_or(default.shutdown_time),
         key_password_file: section.path("key-password-file"),
         key_password_command: section.text("key-password-command").map(str::to_owned),
-        access: section.children.iter().map(access).collect(),
+        access: accesses(section).map(access).collect(),
+        replication: None,
     };
+    let ssl = zeo.ssl.as_ref();
+    let names: Vec<&str> = storages.iter().map(|storage| &*storage.name).collect();
+    check_access(section, &zeod, ssl, &names)?;
+    let mut children = section.children.iter();
+    if let Some(section) = children.find(|child| child.kind.role == Role::Replication) {
+        let others = [
+            Some(&zeo.address),
+            zeod.status_address.as_ref(),
+            zeo.monitor_address.as_ref(),
+        ];
+        let built = replication::replication(section, &others, context)?;
+        replication::check_storages(section, zeo.read_only, storages)?;
+        zeod.replication = Some(built);
+    }
     check_password(section, &zeod, ssl)?;
-    check_access(section, &zeod, ssl, storages)?;
     Ok(zeod)
+}
+
+fn accesses(section: &Checked) -> impl Iterator<Item = &Checked> {
+    let children = section.children.iter();
+    children.filter(|child| child.kind.role == Role::Access)
 }
 
 fn access(section: &Checked) -> AccessSection {
@@ -70,12 +94,16 @@ fn check_password(
             ),
         ));
     }
-    if ssl.is_none() && (sources[0] || sources[1]) {
+    let nodes_have_one = zeod
+        .replication
+        .as_ref()
+        .is_some_and(|own| own.tls.is_some());
+    if ssl.is_none() && !nodes_have_one && (sources[0] || sources[1]) {
         return Err(contradiction(
             section,
             section.words(
-                "a password for a key needs an <ssl> section in <zeo>, which names the key",
-                "a password for a key needs a table [zeo.ssl], which names the key",
+                "a password for a key needs an <ssl> section in <zeo>, or a key in <replication>",
+                "a password for a key needs a table [zeo.ssl], or a key in [zeod.replication]",
             ),
         ));
     }
@@ -88,10 +116,7 @@ fn check_access(
     ssl: Option<&SslSection>,
     storages: &[&str],
 ) -> Result<(), ConfigError> {
-    for (number, access) in zeod.access.iter().enumerate() {
-        let Some(place) = section.children.get(number) else {
-            continue;
-        };
+    for (place, access) in accesses(section).zip(&zeod.access) {
         let name = access.storage.as_str();
         if name.is_empty() {
             return Err(contradiction(

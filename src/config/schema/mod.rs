@@ -1,11 +1,13 @@
 //! What a configuration may say, as data (source: ZEO schema.xml and
 //! server.xml, ZODB component.xml, ZConfig components/logger/*.xml; `<zeod>` and
-//! `<access>` are our own). A new key is a line here, and a line in `build` that
+//! what is in it are our own). A new key is a line here, and a line in `build` that
 //! reads it; zeo.conf, TOML and the environment then have it.
 
+mod client;
 mod logger;
 mod value;
 
+use client::CLIENT_KEYS;
 use logger::{EMAIL_KEYS, HTTP_KEYS, LOGFILE_KEYS, SYSLOG_KEYS, WIN32_KEYS};
 pub use value::{DataType, Raw, Value};
 
@@ -37,6 +39,8 @@ pub enum Role {
     Zeod,
     /// `<access STORAGE>`
     Access,
+    /// `<replication>`
+    Replication,
     /// A storage.
     Storage,
     /// `<eventlog>`
@@ -110,7 +114,7 @@ pub const PACKAGES: [&str; 4] = [
 ];
 
 /// Storage types that exist elsewhere, and why not here.
-pub const UNSUPPORTED_STORAGES: [(&str, &str); 12] = [
+pub const UNSUPPORTED_STORAGES: [(&str, &str); 11] = [
     ("before", WRAPPER),
     ("clientstorage", CLIENT),
     ("encryptingstorage", WRAPPER),
@@ -123,12 +127,11 @@ pub const UNSUPPORTED_STORAGES: [(&str, &str); 12] = [
     ("serverzlibstorage", WRAPPER),
     ("temporarystorage", TEMPORARY),
     ("tempstorage", TEMPORARY),
-    ("zeoclient", CLIENT),
     ("zlibstorage", WRAPPER),
     ("zrs", "it replicates in Python"),
 ];
 const WRAPPER: &str = "it wraps a storage in Python";
-const CLIENT: &str = "it is another server's storage; clients connect there themselves";
+const CLIENT: &str = "use <zeoclient>, with the same keys but <ssl>";
 const BERKELEY: &str = "ZODB has not had BerkeleyDB storages for long";
 const TEMPORARY: &str = "use <mappingstorage>, which is in memory too";
 
@@ -235,7 +238,7 @@ pub static FILE: SectionType = section(
     ],
 );
 
-static SECTION_TYPES: [SectionType; 18] = [
+static SECTION_TYPES: [SectionType; 20] = [
     section(
         "zeo",
         Role::Zeo,
@@ -267,9 +270,13 @@ static SECTION_TYPES: [SectionType; 18] = [
         "zeod",
         Role::Zeod,
         ZEOD_KEYS,
-        &[child(Role::Access, Occurs::AnyNumber)],
+        &[
+            child(Role::Access, Occurs::AnyNumber),
+            child(Role::Replication, Occurs::AtMostOnce),
+        ],
     ),
     section("access", Role::Access, ACCESS_KEYS, &[]),
+    section("replication", Role::Replication, REPLICATION_KEYS, &[]),
     section(
         "filestorage",
         Role::Storage,
@@ -307,6 +314,7 @@ static SECTION_TYPES: [SectionType; 18] = [
         &[text("name", DataType::Text)],
         &[child(Role::Storage, Occurs::AnyNumber)],
     ),
+    section("zeoclient", Role::Storage, CLIENT_KEYS, &[]),
     section(
         "eventlog",
         Role::EventLog,
@@ -342,4 +350,21 @@ static ZEOD_KEYS: &[Key] = &[
 static ACCESS_KEYS: &[Key] = &[
     several("read-write", DataType::Text),
     several("read-only", DataType::Text),
+];
+
+static REPLICATION_KEYS: &[Key] = &[
+    required("node-id", DataType::Count),
+    required("address", DataType::NodeAddress),
+    required("directory", DataType::ExistingDirpath),
+    several("peer", DataType::Peer),
+    key("certificate", DataType::ExistingDirpath),
+    key("key", DataType::ExistingDirpath),
+    key("authority", DataType::ExistingDirpath),
+    key("heartbeat-interval", DataType::ShortTime),
+    key("election-timeout", DataType::ShortTime),
+    key("register-wait", DataType::ShortTime),
+    key("quorum-wait", DataType::ShortTime),
+    key("catch-up-rate", DataType::ByteSize),
+    key("log-size", DataType::ByteSize),
+    key("apply-delay", DataType::ShortTime),
 ];

@@ -1,10 +1,12 @@
 //! The types of values, and what text and TOML's values mean to each.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::datatypes::DataTypeError;
 use crate::config::tree::Syntax;
-use crate::config::{Address, Environment, LogLevel, datatypes, log_format};
+use crate::config::{Address, Environment, LogLevel, Peer, datatypes, log_format};
 
 /// The types of values.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +23,8 @@ pub enum DataType {
     WholeSeconds,
     /// Seconds, or with s, m, h, d.
     TimeInterval,
+    /// The same, and with ms.
+    ShortTime,
     /// Any text.
     Text,
     /// The text of a log layout; zeo.conf writes a line's end in it as `\n`.
@@ -33,6 +37,11 @@ pub enum DataType {
     Address(u16),
     /// The same without paths.
     InetAddress(u16),
+    /// `HOST:PORT`, where another machine reaches a node.
+    NodeAddress,
+    /// A node's id and its address; an environment variable has several, with
+    /// commas between them.
+    Peer,
     /// A log level.
     LogLevel,
     /// One of some words, in any case, and how to list them in a message.
@@ -69,6 +78,7 @@ pub enum Value {
     Text(String),
     Path(PathBuf),
     Address(Address),
+    Peer(Peer),
     LogLevel(LogLevel),
 }
 
@@ -121,7 +131,8 @@ impl DataType {
                 let seconds = datatypes::count(text).map(Duration::from_secs);
                 said(seconds.map(Value::Duration))
             }
-            (Self::WholeSeconds | Self::TimeInterval, _) => time(raw),
+            (Self::WholeSeconds | Self::TimeInterval, _) => time(raw, datatypes::time_interval),
+            (Self::ShortTime, _) => time(raw, datatypes::short_time),
             // A port and a level may be bare numbers in TOML.
             (Self::Address(_) | Self::InetAddress(_) | Self::LogLevel, Raw::Integer(number)) => {
                 self.convert_text(&number.to_string(), raw, environment)
@@ -148,6 +159,8 @@ impl DataType {
             Self::InetAddress(port) => {
                 return said(Address::parse_inet(text, port).map(Value::Address));
             }
+            Self::NodeAddress => Value::Address(node_address(text)?),
+            Self::Peer => Value::Peer(peer(text)?),
             Self::LogLevel => text
                 .parse()
                 .map(Value::LogLevel)
@@ -183,6 +196,15 @@ impl DataType {
             (Self::Age | Self::WholeSeconds | Self::TimeInterval, _) => {
                 "a whole number of seconds, 0 or more, or one followed by s, m, h or d"
             }
+            (Self::ShortTime, Syntax::Toml) => {
+                "a number of seconds, 0 or more, or text such as \"600ms\", with ms, s, m, h or d"
+            }
+            (Self::ShortTime, _) => {
+                "a whole number of seconds, 0 or more, or one followed by ms, s, m, h or d"
+            }
+            (Self::NodeAddress, _) => "HOST:PORT, [IPV6]:PORT",
+            (Self::Peer, Syntax::Environment) => "ID HOST:PORT, with commas between several",
+            (Self::Peer, _) => "ID HOST:PORT, ID [IPV6]:PORT",
             (Self::Text, Syntax::Toml) => "text in quotes",
             (Self::Text, _) => "any text",
             (Self::LogFormat, _) => log_format::ALLOWED,
@@ -240,9 +262,9 @@ fn age(raw: &Raw) -> Converted {
     said(seconds.map(Value::Float))
 }
 
-fn time(raw: &Raw) -> Converted {
+fn time(raw: &Raw, of_text: impl Fn(&str) -> Result<Duration, DataTypeError>) -> Converted {
     let time = match (raw, raw.text()) {
-        (_, Some(text)) => said(datatypes::time_interval(text)),
+        (_, Some(text)) => said(of_text(text)),
         (Raw::Integer(number), _) => {
             said(datatypes::not_negative(*number).map(Duration::from_secs))
         }
@@ -253,4 +275,40 @@ fn time(raw: &Raw) -> Converted {
         _ => Err("it is not a time".to_owned()),
     };
     time.map(Value::Duration)
+}
+
+/// An address that means the same on every machine. Without a host it would be
+/// "here", without a port any.
+fn node_address(text: &str) -> Result<Address, String> {
+    if text.contains('/') {
+        return Err("a path is no address that another machine reaches".to_owned());
+    }
+    let address = said(Address::parse_inet(text, 0))?;
+    let Address::Tcp { host, port } = &address else {
+        return Err("it is no address of another machine".to_owned());
+    };
+    let Some(host) = host else {
+        return Err("it names no host, by which the other nodes reach it".to_owned());
+    };
+    let has_port = *port != 0 || text.ends_with(":0");
+    if !has_port {
+        return Err("it names no port".to_owned());
+    }
+    let number: Option<IpAddr> = host.parse().ok();
+    if number.is_some_and(|number| number.is_unspecified()) {
+        return Err("it stands for every address of a machine, and names none".to_owned());
+    }
+    Ok(address)
+}
+
+fn peer(text: &str) -> Result<Peer, String> {
+    let Some((id, address)) = text.trim().split_once(char::is_whitespace) else {
+        return Err("it is not an id and an address with a space between them".to_owned());
+    };
+    let node_id = datatypes::count(id).map_err(|error| format!("the id {id:?}: {error}"))?;
+    let address = node_address(address.trim_start())?;
+    if matches!(address, Address::Tcp { port: 0, .. }) {
+        return Err("nobody can be reached at port 0".to_owned());
+    }
+    Ok(Peer { node_id, address })
 }

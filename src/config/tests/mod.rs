@@ -4,6 +4,7 @@ mod faults;
 mod files;
 mod language;
 mod random;
+mod replication;
 mod toml;
 mod variables;
 mod zeod;

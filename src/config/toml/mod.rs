@@ -9,6 +9,7 @@
 //! [storage.NAME.changes]                 the changes of a demostorage
 //! [[eventlog.logfile]]  …                a handler, as many as are wanted
 //! [zeod.access.STORAGE]                  as <access STORAGE>
+//! [zeod.replication]                     as <replication>
 //! ```
 //!
 //! What is read becomes the same tree of sections, so that one table

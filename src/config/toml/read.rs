@@ -332,6 +332,7 @@ fn unknown_at_the_top(key: &str) -> Fault {
         Some(Role::Storage) => Some("storage.1".to_owned()),
         Some(Role::Ssl) => Some("zeo.ssl".to_owned()),
         Some(Role::Access) => Some("zeod.access.STORAGE".to_owned()),
+        Some(Role::Replication) => Some("zeod.replication".to_owned()),
         Some(Role::LogHandler) => Some(format!("eventlog.{key}")),
         _ => suggest::closest(key, TABLES.into_iter()),
     };

@@ -100,11 +100,13 @@ fn written(value: &CheckedValue) -> String {
         (Value::Boolean(value), _) => value.to_string(),
         (Value::Count(bytes), DataType::ByteSize) => size(*bytes),
         (Value::Count(number), _) => number.to_string(),
+        (Value::Duration(time), DataType::ShortTime) => short_interval(*time),
         (Value::Duration(time), _) => interval(*time),
         (Value::Float(number), _) => float(*number),
         (Value::Text(text), _) => string(text),
         (Value::Path(path), _) => string(&path.to_string_lossy()),
         (Value::Address(address), _) => string(&address.to_string()),
+        (Value::Peer(peer), _) => string(&format!("{} {}", peer.node_id, peer.address)),
         (Value::LogLevel(level), _) => match level.name() {
             Some(name) => string(name),
             None => level.number().to_string(),
@@ -133,6 +135,15 @@ fn interval(time: Duration) -> String {
         }
     }
     string(&format!("{seconds}s"))
+}
+
+/// As text where milliseconds are fine enough, for what is as short as that.
+fn short_interval(time: Duration) -> String {
+    let is_whole = time.subsec_nanos().is_multiple_of(1_000_000);
+    if is_whole && time.subsec_millis() > 0 {
+        return string(&format!("{}ms", time.as_millis()));
+    }
+    interval(time)
 }
 
 /// TOML wants a point or an exponent, and has `nan` and `inf`.
