@@ -2,6 +2,7 @@ use std::fmt;
 
 use super::encoder::{EncodeError, Encoder};
 use super::pickle::read_value;
+use super::remote_exception::RemoteException;
 use super::request::TransactionKey;
 use super::value::Value;
 use crate::types::{Oid, Tid};
@@ -109,6 +110,8 @@ pub enum Exception {
         /// Its only argument.
         message: String,
     },
+    /// What another server raised, passed on as it came.
+    Remote(RemoteException),
 }
 
 type Written = Result<(), EncodeError>;
@@ -143,6 +146,7 @@ impl Exception {
             Self::KeyError(_) => "builtins.KeyError",
             Self::NotImplementedError(_) => "builtins.NotImplementedError",
             Self::Other { class, .. } => class,
+            Self::Remote(exception) => exception.class(),
         }
     }
 
@@ -209,6 +213,7 @@ impl Exception {
             }
             Self::UndoError { reason, oid } => encode_undo(encoder, reason, *oid),
             Self::MultipleUndoErrors(errors) => encode_undo_errors(encoder, errors),
+            Self::Remote(exception) => encoder.value(&exception.state()),
             _ => {
                 encoder.begin_tuple(1)?;
                 encoder.str(self.message())?;
@@ -240,6 +245,7 @@ impl Exception {
             Self::PosKeyError { .. } => "no such object",
             Self::NotTheCurrentTransaction { .. } => "not the current transaction",
             Self::MultipleUndoErrors(_) => "several objects cannot be undone",
+            Self::Remote(_) => "raised by another server",
         }
     }
 }
@@ -318,6 +324,9 @@ fn encode_key(encoder: &mut Encoder<'_>, key: &TransactionKey) -> Written {
 
 impl fmt::Display for Exception {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::Remote(exception) = self {
+            return exception.fmt(f);
+        }
         let class = self.class().rsplit('.').next().unwrap_or_default();
         write!(f, "{class}: {}", self.message())?;
         match self {

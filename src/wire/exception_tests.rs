@@ -65,3 +65,25 @@ fn the_log_names_the_object_and_the_reason() {
     let exception = Exception::ValueError("unknown storage: 2".to_owned());
     assert_eq!(exception.to_string(), "ValueError: unknown storage: 2");
 }
+
+#[test]
+fn what_another_server_raised_is_passed_on_as_it_came() {
+    use crate::wire::server_message::{ServerMessage, decode_server};
+    for (exception, pickle, msgpack) in storage_errors().into_iter().chain(other_errors()) {
+        for (format, payload, id) in [
+            (Format::Pickle, pickle, &b"K\x03"[..]),
+            (Format::Msgpack, msgpack, b"\x03"),
+        ] {
+            let Ok(ServerMessage::Reply {
+                id: 3,
+                result: Err(remote),
+            }) = decode_server(format, payload)
+            else {
+                panic!("{exception} is not read");
+            };
+            assert_eq!(remote.class(), exception.class());
+            let passed_on = Exception::Remote(remote);
+            assert_eq!(encoded(format, id, &passed_on), payload, "{exception}");
+        }
+    }
+}

@@ -19,6 +19,29 @@ impl Format {
     }
 }
 
+/// A server's first frame that names no protocol of ours.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the server speaks the protocol \"{protocol}\"; a server of ZEO 5 or later is needed")]
+pub struct GreetingError {
+    /// What the server sent, escaped and shortened.
+    pub protocol: String,
+}
+
+impl Format {
+    /// The format that a client answers to a server's first frame. A newer
+    /// protocol than ours is answered with ours, as ZEO's client does.
+    pub fn of_server(greeting: &[u8]) -> Result<Self, GreetingError> {
+        const PROTOCOL: &[u8] = b"5";
+        match greeting.split_first() {
+            Some((b'Z', version)) if version >= PROTOCOL => Ok(Self::Pickle),
+            Some((b'M', version)) if version >= PROTOCOL => Ok(Self::Msgpack),
+            _ => Err(GreetingError {
+                protocol: shortened(greeting),
+            }),
+        }
+    }
+}
+
 /// The first frame of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientHello {
@@ -46,16 +69,21 @@ impl ClientHello {
             b"Z5" => Ok(Self::Speak(Format::Pickle)),
             b"M5" => Ok(Self::Speak(Format::Msgpack)),
             b"ruok" => Ok(Self::Ruok),
-            _ => {
-                let start = payload.get(..SHOWN_BYTES);
-                let mut protocol = start.unwrap_or(payload).escape_ascii().to_string();
-                if start.is_some_and(|start| start.len() < payload.len()) {
-                    protocol.push_str("...");
-                }
-                Err(HandshakeError { protocol })
-            }
+            _ => Err(HandshakeError {
+                protocol: shortened(payload),
+            }),
         }
     }
+}
+
+/// What a peer called its protocol, for a message.
+fn shortened(payload: &[u8]) -> String {
+    let start = payload.get(..SHOWN_BYTES);
+    let mut protocol = start.unwrap_or(payload).escape_ascii().to_string();
+    if start.is_some_and(|start| start.len() < payload.len()) {
+        protocol.push_str("...");
+    }
+    protocol
 }
 
 /// Are these the first bytes of a client that begins a TLS handshake? As a
@@ -78,6 +106,16 @@ mod tests {
             );
         }
         assert_eq!(ClientHello::parse(b"ruok"), Ok(ClientHello::Ruok));
+    }
+
+    #[test]
+    fn a_client_answers_what_it_can_speak() {
+        assert_eq!(Format::of_server(b"Z5"), Ok(Format::Pickle));
+        assert_eq!(Format::of_server(b"M5"), Ok(Format::Msgpack));
+        assert_eq!(Format::of_server(b"Z6"), Ok(Format::Pickle));
+        for old in [&b"Z4"[..], b"Z309", b"Z3101", b"X5", b"5", b""] {
+            assert!(Format::of_server(old).is_err(), "{old:?}");
+        }
     }
 
     #[test]

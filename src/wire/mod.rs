@@ -6,6 +6,14 @@
 //! Reply, Exception, ServerCall -> encode_reply, encode_error, encode_call -> bytes
 //! ```
 //!
+//! and as a client of another server, the same the other way round:
+//!
+//! ```text
+//! Request -> encode_request -> bytes
+//! bytes -> next_frame -> Format::of_server                  (first frame)
+//!                     -> decode_server -> ServerMessage     (every other frame)
+//! ```
+//!
 //! A message is a 4-tuple (id, flag, method, arguments) in one of two formats,
 //! agreed in the handshake. Both formats are read into one fixed-size list of
 //! arguments, from which `request/` builds the typed request, so a method is
@@ -22,18 +30,25 @@ mod handshake;
 mod msgpack;
 mod pickle;
 mod record_class;
+mod remote_exception;
 mod reply;
 mod request;
+mod server_message;
 mod value;
 
 pub use encoder::EncodeError;
 pub use exception::Exception;
 pub use frame::{FRAME_HEADER_BYTES, FrameError, FrameStep, next_frame, put_frame};
-pub use handshake::{ClientHello, Format, HandshakeError, is_tls};
+pub use handshake::{ClientHello, Format, GreetingError, HandshakeError, is_tls};
 pub use pickle::{
     PickleError, PickleFault, read_dict_lenient, read_prefix, read_value, write_value,
 };
 pub use record_class::class_name;
+pub use remote_exception::RemoteException;
 pub use reply::{Conflict, Reply, ServerCall, encode_call, encode_error, encode_reply};
-pub use request::{DecodeError, Message, MessageId, Method, Request, TransactionKey, decode};
+pub use request::{
+    DecodeError, Message, MessageId, Method, Request, TransactionKey, decode, encode_heartbeat,
+    encode_request,
+};
+pub use server_message::{ServerFault, ServerMessage, ServerNotice, decode_server};
 pub use value::{Value, prefix_matches};

@@ -103,8 +103,8 @@ const OVERHEAD_BYTES: usize = 96;
 /// An oid in either format, at most.
 const ENCODED_OID_BYTES: usize = 10;
 /// A reply is (id, flag, name, result).
-const MESSAGE_ITEMS: usize = 4;
-const REPLY_NAME: &str = ".reply";
+pub(super) const MESSAGE_ITEMS: usize = 4;
+pub(super) const REPLY_NAME: &str = ".reply";
 const FLAG_RESULT: i64 = 0;
 const FLAG_ERROR: i64 = 2;
 
@@ -165,7 +165,7 @@ fn error_items(encoder: &mut Encoder<'_>, id: &MessageId<'_>) -> Result<(), Enco
 }
 
 /// Writes a frame with a tuple of four items; nothing is left of it on failure.
-fn message(
+pub(super) fn message(
     format: Format,
     out: &mut Vec<u8>,
     items: impl FnOnce(&mut Encoder<'_>) -> Result<(), EncodeError>,

@@ -3,6 +3,7 @@
 pub(super) mod arguments;
 mod build;
 mod decode;
+mod encode;
 mod method;
 
 use std::borrow::Cow;
@@ -11,6 +12,7 @@ use super::value::Value;
 use crate::types::{Oid, Tid};
 
 pub use decode::decode;
+pub use encode::{encode_heartbeat, encode_request};
 pub use method::Method;
 
 /// A message's id: any value, kept as its own bytes in the connection's format

@@ -15,6 +15,8 @@ const MAX_VALUES: usize = 1 << 18;
 pub(in crate::wire) enum Fault {
     #[error("the message is cut short")]
     Truncated,
+    #[error("there is data after the message")]
+    TrailingData,
     #[error("type 0x{0:02x} is not allowed")]
     Type(u8),
     #[error("a str is not UTF-8")]
@@ -43,6 +45,14 @@ impl<'a> Reader<'a> {
         Self {
             cursor: Cursor::new(bytes),
             values_left: MAX_VALUES,
+        }
+    }
+
+    /// As [`Self::new`], with another bound than [`MAX_VALUES`].
+    pub(in crate::wire) const fn with_max_values(bytes: &'a [u8], max_values: usize) -> Self {
+        Self {
+            cursor: Cursor::new(bytes),
+            values_left: max_values,
         }
     }
 

@@ -51,6 +51,7 @@ pub(super) struct Machine<'a> {
     stack: Vec<NodeId>,
     marks: Vec<usize>,
     memo: HashMap<u32, NodeId>,
+    max_values: usize,
     pushes_left: usize,
     marks_left: usize,
     copies_left_bytes: usize,
@@ -62,14 +63,20 @@ pub(super) type Step<T> = Result<T, PickleFault>;
 
 impl<'a> Machine<'a> {
     pub(super) fn new(bytes: &'a [u8], lenient: bool) -> Self {
+        Self::with_max_values(bytes, lenient, MAX_VALUES)
+    }
+
+    /// As [`Self::new`], with another bound than [`MAX_VALUES`].
+    pub(super) fn with_max_values(bytes: &'a [u8], lenient: bool, max_values: usize) -> Self {
         Self {
+            max_values,
             cursor: Cursor::new(bytes),
             nodes: Vec::new(),
             stack: Vec::new(),
             marks: Vec::new(),
             memo: HashMap::new(),
-            pushes_left: MAX_VALUES,
-            marks_left: MAX_VALUES,
+            pushes_left: max_values,
+            marks_left: max_values,
             copies_left_bytes: bytes.len().saturating_mul(MAX_COPIES),
             lenient,
         }
@@ -213,7 +220,7 @@ impl<'a> Machine<'a> {
             _ => self.memo_key(opcode)?,
         };
         let top = self.top(opcode)?;
-        if self.memo.len() >= MAX_VALUES {
+        if self.memo.len() >= self.max_values {
             return Err(PickleFault::TooMany);
         }
         self.memo.insert(key, top);

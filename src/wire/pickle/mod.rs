@@ -8,6 +8,8 @@ mod read;
 mod text;
 pub(super) mod write;
 
+pub(super) use read::read_servers_value;
+
 pub use fault::{PickleError, PickleFault};
 pub use read::{read_dict_lenient, read_prefix, read_value};
 pub use write::write_value;

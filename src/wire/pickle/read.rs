@@ -33,6 +33,38 @@ pub fn read_prefix(bytes: &[u8]) -> Result<(Value<'_>, usize), PickleError> {
     Ok((value, length))
 }
 
+/// Reads a pickle of a server, which may be larger than a client's: it lists
+/// the objects of a transaction. What is not plain data (an argument of an
+/// exception, say) is read as the text [`NOT_PLAIN`]; nothing is executed.
+pub(in crate::wire) fn read_servers_value(
+    bytes: &[u8],
+    max_values: usize,
+) -> Result<Value<'_>, PickleError> {
+    let mut machine = Machine::with_max_values(bytes, true, max_values);
+    let root = machine.run()?;
+    let length = machine.offset();
+    let mut tree = Tree {
+        values_left: max_values,
+        opaque: Some(NOT_PLAIN),
+        machine,
+    };
+    let fault = if length == bytes.len() {
+        match tree.value(root, 0) {
+            Ok(value) => return Ok(value),
+            Err(fault) => fault,
+        }
+    } else {
+        PickleFault::TrailingData
+    };
+    Err(PickleError {
+        offset: length,
+        fault,
+    })
+}
+
+/// Stands for what a server sent and is no plain data.
+const NOT_PLAIN: &str = "(a Python object)";
+
 /// Reads extension metadata as a storage holds it. Entries that are not plain
 /// data (instances of classes, say) are left out; what cannot be read at all,
 /// and what is no dict, gives an empty dict.
@@ -60,6 +92,8 @@ pub fn read_dict_lenient(bytes: &[u8]) -> Value<'_> {
 struct Tree<'a> {
     machine: Machine<'a>,
     values_left: usize,
+    /// What stands for values that are not plain data. None: they are an error.
+    opaque: Option<&'static str>,
 }
 
 impl<'a> Tree<'a> {
@@ -67,6 +101,7 @@ impl<'a> Tree<'a> {
         Self {
             machine,
             values_left: MAX_VALUES,
+            opaque: None,
         }
     }
 
@@ -105,9 +140,10 @@ impl<'a> Tree<'a> {
                 let state = state.ok_or(PickleFault::Misuse("a Prefix has no path"))?;
                 prefix(self.value(state, depth + 1)?)?
             }
-            Node::Global(_) | Node::Opaque => {
-                return Err(PickleFault::Misuse("a class is no plain value"));
-            }
+            Node::Global(_) | Node::Opaque => match self.opaque {
+                Some(text) => Value::Str(text.into()),
+                None => return Err(PickleFault::Misuse("a class is no plain value")),
+            },
         })
     }
 
