@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let gc = arguments.next().map(|word| word != "no-gc");
     tracing_subscriber::fmt().with_target(false).init();
     let storage = FileStorage::open(Arc::new(RealDisk), FileOptions::new(path))?;
-    println!("{:?}", storage.pack(stop, gc)?);
+    println!("{:?}", storage.pack(stop, gc, None)?);
     storage.close()?;
     Ok(())
 }

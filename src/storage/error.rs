@@ -100,6 +100,12 @@ pub enum StorageError {
     /// The storage was packed to a later time before.
     #[error("Already packed to a later time")]
     PackedLater,
+    /// Whoever decides for this storage said no, or cannot be asked.
+    #[error("{why}")]
+    Elsewhere {
+        /// In words.
+        why: String,
+    },
     /// The storage is being closed; the pack left everything as it was.
     #[error("the pack was interrupted")]
     PackInterrupted,
@@ -164,6 +170,9 @@ pub enum StorageError {
         /// What is different.
         what: String,
     },
+    /// What another server says that has the storage.
+    #[error("{0}")]
+    Remote(Box<dyn std::error::Error + Send + Sync>),
     /// The system refused.
     #[error("{doing}: {source}")]
     Io {

@@ -361,7 +361,7 @@ impl Storage for MappingStorage {
         }
     }
 
-    fn pack(&self, stop: Tid, gc: Option<bool>) -> Result<PackOutcome> {
+    fn pack(&self, stop: Tid, gc: Option<bool>, _until: Option<Tid>) -> Result<PackOutcome> {
         let outcome = {
             let mut state = self.state.write();
             let last_pack = state.last_pack;

@@ -11,6 +11,7 @@ mod error;
 pub mod file;
 mod mapping;
 mod staged;
+pub mod staging;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -274,9 +275,10 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn publish(&self, batch: &[Committing]);
     /// Drops the revisions that were no longer current at the time `stop`, and
     /// with `gc` (None: as configured) the objects that nothing led to then.
-    /// Everything else goes on meanwhile; it takes as long as it takes.
-    fn pack(&self, stop: Tid, gc: Option<bool>) -> Result<PackOutcome> {
-        let _ = (stop, gc);
+    /// What leads to an object is looked for up to transaction `until` (None: to
+    /// the end). Everything else goes on meanwhile; it takes as long as it takes.
+    fn pack(&self, stop: Tid, gc: Option<bool>, until: Option<Tid>) -> Result<PackOutcome> {
+        let _ = (stop, gc, until);
         Err(self.unsupported("pack"))
     }
     /// How far a pack is; None where none can run.

@@ -71,6 +71,11 @@ impl StagedBlobs {
         self.blobs.is_empty()
     }
 
+    /// The blobs, by their objects.
+    pub fn pending(&self) -> impl Iterator<Item = (Oid, &PendingBlob)> + '_ {
+        self.blobs.iter().map(|(oid, blob)| (*oid, blob))
+    }
+
     /// The objects that get a blob.
     pub fn oids(&self) -> impl Iterator<Item = Oid> + '_ {
         self.blobs.keys().copied()
@@ -172,7 +177,7 @@ impl BlobDirectory {
     /// Moves a blob into its object's directory under a name of our own, so
     /// that what is left to do is a rename that needs no other volume and no
     /// new directory. (A directory with a file in it is not removed by a pack.)
-    fn bring_near(&self, oid: Oid, blob: &mut PendingBlob) -> Result<()> {
+    pub(super) fn bring_near(&self, oid: Oid, blob: &mut PendingBlob) -> Result<()> {
         let object = self.object_path(oid);
         let near = object.join(self.temporary_name(UPLOAD_SUFFIX));
         let doing = || format!("moving a blob to {}", object.display());

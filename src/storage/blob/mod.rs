@@ -14,10 +14,12 @@
 
 mod commit;
 mod copies;
+mod fetched;
 mod intent;
 mod layout;
 mod open;
 mod pack;
+mod received;
 mod removals;
 mod upload;
 
@@ -31,6 +33,7 @@ use parking_lot::Mutex;
 pub use commit::{StagedBlobs, place_batch, settle_batch};
 pub use intent::Cleaned;
 pub use layout::Layout;
+pub use open::make_directory;
 pub use pack::OldBlobs;
 pub use removals::RemovalList;
 pub use upload::{BlobUpload, PendingBlob};

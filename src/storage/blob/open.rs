@@ -85,7 +85,9 @@ pub fn make_directory(disk: &dyn Disk, path: &Path) -> Result<()> {
             .create_directory(directory)
             .map_err(StorageError::io(doing()))?;
         if let Some(parent) = directory.parent() {
-            disk.sync_directory(parent)
+            // That of a bare name is the working directory.
+            let is_bare = parent.as_os_str().is_empty();
+            disk.sync_directory(if is_bare { Path::new(".") } else { parent })
                 .map_err(StorageError::io(doing()))?;
         }
         if made {

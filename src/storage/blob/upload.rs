@@ -34,6 +34,14 @@ pub struct PendingBlob {
 }
 
 impl PendingBlob {
+    /// Opens the file to be read.
+    pub fn open(&self) -> io::Result<Arc<dyn DiskFile>> {
+        match &self.path {
+            Some(path) => self.directory.disk.open(path, OpenMode::Read),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
     /// Removes the file; false where that failed.
     pub(super) fn remove(&mut self) -> bool {
         let Some(path) = self.path.take() else {

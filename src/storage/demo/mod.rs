@@ -369,14 +369,14 @@ impl Storage for DemoStorage {
     /// Packs the changes. What is reachable only the base could tell, so without
     /// one alone garbage is collected; the reference does it, to its harm, also
     /// when the changes are temporary.
-    fn pack(&self, stop: Tid, gc: Option<bool>) -> Result<PackOutcome> {
+    fn pack(&self, stop: Tid, gc: Option<bool>, until: Option<Tid>) -> Result<PackOutcome> {
         let is_alone = self.base.last_tid() == Tid::ZERO;
         let gc = match (&self.blobs, gc) {
             (Blobs::Temporary(_), gc) if is_alone => gc,
             (_, Some(true)) => return Err(self.unsupported("pack with garbage collection")),
             _ => Some(false),
         };
-        let outcome = self.changes.pack(stop, gc)?;
+        let outcome = self.changes.pack(stop, gc, until)?;
         self.pack_blobs(stop)?;
         Ok(outcome)
     }

@@ -303,8 +303,8 @@ fn a_pack_drops_old_changes_and_no_object() {
     put_blob(&demo, 20, 1, b"old");
     put_blob(&demo, 30, 1, b"current");
     let stop = Tid::from_u64(40);
-    assert!(demo.pack(stop, Some(true)).is_err());
-    demo.pack(stop, None).unwrap();
+    assert!(demo.pack(stop, Some(true), None).is_err());
+    demo.pack(stop, None, None).unwrap();
     assert_eq!(history(&demo, 1, 10), [30, 10]);
     assert!(blob(&demo, 1, 20).is_err());
     assert_eq!(blob(&demo, 1, 30).unwrap(), b"current");
@@ -312,7 +312,7 @@ fn a_pack_drops_old_changes_and_no_object() {
     let alone = over(&mapping(), None);
     let pickle = b"\x80\x03N.\x80\x03N.";
     commit(&alone, 10, &[(0, pickle), (1, pickle)]);
-    alone.pack(stop, None).unwrap();
+    alone.pack(stop, None, None).unwrap();
     assert_eq!(alone.object_count(), 1);
 }
 

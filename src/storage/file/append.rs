@@ -23,10 +23,20 @@ pub struct Layout {
     /// Bytes that are not the client's: headers, lengths, pointers.
     own: Vec<u8>,
     pieces: Vec<Piece>,
+    /// What goes into the gaps of bodies that are files: the transaction, the
+    /// place in its body, and the header in `own`. In order.
+    gaps: Vec<Gap>,
     /// Where each record will stand.
     pub positions: Vec<(Oid, u64)>,
     /// Position behind the batch.
     pub end: u64,
+}
+
+#[derive(Debug)]
+struct Gap {
+    transaction: usize,
+    at: u64,
+    header: Range<usize>,
 }
 
 #[derive(Debug)]
@@ -74,7 +84,7 @@ pub fn check_lengths(staged: &Staged) -> Result<()> {
 
 impl Layout {
     /// Lays out `batch` behind position `start`. Headers go into the gaps of
-    /// the transactions' bodies.
+    /// the transactions' bodies; files are left as they are, others may have them, too.
     pub fn new(
         batch: &mut [Committing],
         start: u64,
@@ -165,8 +175,19 @@ impl Layout {
             return Ok(());
         }
         let range = record.data.start.saturating_sub(DATA_HEADER_BYTES as u64)..record.data.end;
-        fill_gap(body, range.start, &head.to_bytes())
-            .map_err(StorageError::io("writing a transaction's temporary file"))?;
+        match body {
+            StagedBody::Memory(bytes) => fill_gap(bytes, range.start, &head.to_bytes())
+                .map_err(StorageError::io("laying a transaction out"))?,
+            StagedBody::File(_) => {
+                let own_start = self.own.len();
+                self.own.extend_from_slice(&head.to_bytes());
+                self.gaps.push(Gap {
+                    transaction,
+                    at: range.start,
+                    header: own_start..self.own.len(),
+                });
+            }
+        }
         match self.pieces.last_mut() {
             // Records that lie one behind the other are written in one piece.
             Some(Piece::Body {
@@ -202,7 +223,7 @@ impl Layout {
                         }
                         Some(body @ StagedBody::File(_)) => {
                             position = flush(file, &mut slices, position)?;
-                            position = copy(body, range, file, position)?;
+                            position = self.copy(*transaction, body, range, file, position)?;
                         }
                         None => return Err(io::Error::other("a piece of no transaction")),
                     }
@@ -211,6 +232,51 @@ impl Layout {
         }
         position = flush(file, &mut slices, position)?;
         debug_assert_eq!(position, self.end, "what was laid out is what was written");
+        Ok(())
+    }
+
+    /// Copies a piece of a file to `position`, with the headers in its gaps;
+    /// the position behind it.
+    fn copy(
+        &self,
+        transaction: usize,
+        body: &StagedBody,
+        range: &Range<u64>,
+        file: &dyn DiskFile,
+        position: u64,
+    ) -> io::Result<u64> {
+        let mut buffer = Vec::new();
+        let mut from = range.start;
+        let mut position = position;
+        while from < range.end {
+            let until = range.end.min(from + COPY_BYTES as u64);
+            body.read(&(from..until), &mut buffer)?;
+            self.fill_gaps(transaction, from, &mut buffer)?;
+            file.write_at(&[IoSlice::new(&buffer)], position)?;
+            position += buffer.len() as u64;
+            from = until;
+        }
+        Ok(position)
+    }
+
+    /// Puts headers, or the parts of them that lie there, into a piece of a body.
+    fn fill_gaps(&self, transaction: usize, from: u64, piece: &mut [u8]) -> io::Result<()> {
+        let until = from + piece.len() as u64;
+        let is_before =
+            |gap: &Gap| (gap.transaction, gap.at + DATA_HEADER_BYTES as u64) <= (transaction, from);
+        let first = self.gaps.partition_point(is_before);
+        let gaps = self.gaps.get(first..).unwrap_or_default().iter();
+        for gap in gaps.take_while(|gap| gap.transaction == transaction && gap.at < until) {
+            let header = self.own.get(gap.header.clone()).unwrap_or_default();
+            let skipped = as_usize(from.saturating_sub(gap.at))?;
+            let place = as_usize(gap.at.saturating_sub(from))?;
+            let rest = header.get(skipped..).unwrap_or_default();
+            let count = rest.len().min(piece.len() - place);
+            if let (Some(to), Some(part)) = (piece.get_mut(place..place + count), rest.get(..count))
+            {
+                to.copy_from_slice(part);
+            }
+        }
         Ok(())
     }
 }
@@ -324,18 +390,13 @@ fn text_length(text: &[u8]) -> u16 {
 }
 
 /// Writes a record's header into the gap before its data.
-fn fill_gap(body: &mut StagedBody, at: u64, header: &[u8; DATA_HEADER_BYTES]) -> io::Result<()> {
-    match body {
-        StagedBody::Memory(bytes) => {
-            let at = as_usize(at)?;
-            let gap = bytes
-                .get_mut(at..at + DATA_HEADER_BYTES)
-                .ok_or_else(|| io::Error::other("a record outside its transaction"))?;
-            gap.copy_from_slice(header);
-            Ok(())
-        }
-        StagedBody::File(file) => std::os::unix::fs::FileExt::write_all_at(file, header, at),
-    }
+fn fill_gap(body: &mut [u8], at: u64, header: &[u8; DATA_HEADER_BYTES]) -> io::Result<()> {
+    let at = as_usize(at)?;
+    let gap = body
+        .get_mut(at..at + DATA_HEADER_BYTES)
+        .ok_or_else(|| io::Error::other("a record outside its transaction"))?;
+    gap.copy_from_slice(header);
+    Ok(())
 }
 
 fn flush(file: &dyn DiskFile, slices: &mut Vec<IoSlice<'_>>, position: u64) -> io::Result<u64> {
@@ -343,26 +404,6 @@ fn flush(file: &dyn DiskFile, slices: &mut Vec<IoSlice<'_>>, position: u64) -> i
     file.write_at(slices, position)?;
     slices.clear();
     Ok(position + length as u64)
-}
-
-/// Copies a piece of a temporary file to `position`; the position behind it.
-fn copy(
-    body: &StagedBody,
-    range: &Range<u64>,
-    file: &dyn DiskFile,
-    position: u64,
-) -> io::Result<u64> {
-    let mut buffer = Vec::new();
-    let mut from = range.start;
-    let mut position = position;
-    while from < range.end {
-        let until = range.end.min(from + COPY_BYTES as u64);
-        body.read(&(from..until), &mut buffer)?;
-        file.write_at(&[IoSlice::new(&buffer)], position)?;
-        position += buffer.len() as u64;
-        from = until;
-    }
-    Ok(position)
 }
 
 fn as_usize(number: u64) -> io::Result<usize> {

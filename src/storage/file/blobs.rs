@@ -31,12 +31,18 @@ impl FileStorage {
     }
 
     /// Packs the file, and then the blobs that it no longer needs.
-    pub(super) fn pack_with_blobs(&self, stop: Tid, gc: Option<bool>) -> Result<PackOutcome> {
+    pub(super) fn pack_with_blobs(
+        &self,
+        stop: Tid,
+        gc: Option<bool>,
+        until: Option<Tid>,
+    ) -> Result<PackOutcome> {
         let Some(blobs) = &self.blobs else {
             return self.pack_with(
                 stop,
                 PackOptions {
                     gc,
+                    until,
                     on_removed_blob: None,
                 },
             );
@@ -54,6 +60,7 @@ impl FileStorage {
             stop,
             PackOptions {
                 gc,
+                until,
                 on_removed_blob: Some(&mut note),
             },
         );
@@ -89,7 +96,7 @@ impl FileStorage {
     }
 
     /// Has the file a record of this revision?
-    fn needs(&self, oid: Oid, serial: Tid) -> Result<bool> {
+    pub(super) fn needs(&self, oid: Oid, serial: Tid) -> Result<bool> {
         let generation = self.generation.load();
         let record = record_in_transaction(oid, serial, &generation.index, &generation.data)?;
         Ok(record.is_some())

@@ -9,7 +9,7 @@ use super::append;
 use super::format::FIRST_TRANSACTION;
 use super::iterator::FileIterator;
 use super::undo::{self, UndoHold};
-use super::{FileStorage, index_file, space};
+use super::{Durability, FileStorage, index_file, space};
 use crate::disk::Access;
 use crate::storage::blob::{self, BlobDirectory};
 use crate::storage::{
@@ -262,7 +262,13 @@ impl Storage for FileStorage {
         if result.is_ok() {
             blob::settle_batch(batch);
         }
-        if let Err(error) = &result {
+        if result.is_err() && self.options.durability != Durability::Synced {
+            // The log has it, and it will be written again in the same place.
+            let data = &self.generation.load().data;
+            if let Err(error) = data.file.set_len(append.end) {
+                tracing::warn!("{}: {error}", self.description.name);
+            }
+        } else if let Err(error) = &result {
             // What a failed write or sync left on the disk is unknown, so
             // nothing may be built on it; and a sync that failed once may
             // succeed the next time without the data being there.
@@ -293,8 +299,8 @@ impl Storage for FileStorage {
         self.published.notify_all();
     }
 
-    fn pack(&self, stop: Tid, gc: Option<bool>) -> Result<PackOutcome> {
-        self.pack_with_blobs(stop, gc)
+    fn pack(&self, stop: Tid, gc: Option<bool>, until: Option<Tid>) -> Result<PackOutcome> {
+        self.pack_with_blobs(stop, gc, until)
     }
 
     fn pack_progress(&self) -> Option<PackProgress> {

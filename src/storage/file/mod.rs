@@ -15,7 +15,9 @@ mod open;
 pub mod pack;
 mod reader;
 mod recover;
+mod replicated;
 mod space;
+pub mod transfer;
 mod undo;
 
 use std::path::{Path, PathBuf};
@@ -34,6 +36,8 @@ use pack::Packing;
 use reader::DataFile;
 use space::Space;
 use undo::UndoGate;
+
+pub use replicated::{Ledger, SyncedState};
 
 use super::blob::BlobDirectory;
 use super::{Committing, Description, Result, StorageError};
@@ -62,6 +66,22 @@ pub struct FileOptions {
     pub pack_gc: bool,
     /// A pack leaves the former file as `.old`.
     pub pack_keep_old: bool,
+    /// What makes its transactions durable.
+    pub durability: Durability,
+}
+
+/// What makes transactions durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Each is synced before it is acknowledged.
+    #[default]
+    Synced,
+    /// A log has them; see `replicated.rs`.
+    Logged {
+        /// So long the file was when it was synced last; what lies behind is cut
+        /// off. None: it was closed cleanly, or never written to.
+        synced_bytes: Option<u64>,
+    },
 }
 
 impl FileOptions {
@@ -75,6 +95,7 @@ impl FileOptions {
             quota_bytes: None,
             pack_gc: true,
             pack_keep_old: true,
+            durability: Durability::Synced,
         }
     }
 }
@@ -111,6 +132,8 @@ pub struct FileStorage {
     sync_times: Histogram,
     /// Commits before packs and uploads.
     precedence: Arc<Precedence>,
+    /// Is told of packs where a log makes transactions durable.
+    ledger: OnceLock<Arc<dyn Ledger>>,
     /// Keeps other processes out; None where the storage is read-only.
     lock: Mutex<Option<Lock>>,
 }
@@ -199,11 +222,13 @@ impl FileStorage {
         layout
             .write(batch, append.end, &*data.file)
             .map_err(StorageError::io(format!("writing to {}", data.name)))?;
-        let begun = Instant::now();
-        data.file
-            .sync()
-            .map_err(StorageError::io(format!("syncing {}", data.name)))?;
-        self.sync_times.observe_time(begun.elapsed());
+        if self.options.durability == Durability::Synced {
+            let begun = Instant::now();
+            data.file
+                .sync()
+                .map_err(StorageError::io(format!("syncing {}", data.name)))?;
+            self.sync_times.observe_time(begun.elapsed());
+        }
         append.end = layout.end;
         append.unpublished = layout.positions;
         Ok(())

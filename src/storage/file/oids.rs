@@ -74,6 +74,22 @@ impl OidSource {
         self.last = self.last.max(oid.to_u64());
     }
 
+    /// Up to this oid they may have been given out.
+    pub fn reserved(&self) -> Oid {
+        Oid::from_u64(self.reserved.max(self.last))
+    }
+
+    /// Notes that oids up to `upto` may be given out by others.
+    pub fn reserve(&mut self, disk: &dyn Disk, upto: Oid) -> Result<()> {
+        let upto = upto.to_u64();
+        if upto > self.reserved {
+            write_note(disk, &self.path, Oid::from_u64(upto))?;
+            self.reserved = upto;
+        }
+        self.last = self.last.max(upto);
+        Ok(())
+    }
+
     /// At a clean stop: what was not given out is free again.
     pub fn close(&mut self, disk: &dyn Disk) -> Result<()> {
         if self.reserved > self.last {
@@ -81,6 +97,16 @@ impl OidSource {
             self.reserved = self.last;
         }
         Ok(())
+    }
+}
+
+/// Notes for a database that is not open that oids up to `oid` may have been
+/// given out.
+pub fn reserve_up_to(disk: &dyn Disk, data_path: &Path, oid: Oid) -> Result<()> {
+    let path = super::beside(data_path, ".oids");
+    match read_note(disk, &path)? {
+        Note::Reserved(noted) if noted >= oid => Ok(()),
+        Note::Reserved(_) | Note::None | Note::Damaged => write_note(disk, &path, oid),
     }
 }
 

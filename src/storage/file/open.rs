@@ -16,7 +16,8 @@ use super::pack::{self, Packing};
 use super::reader::DataFile;
 use super::recover::{self, Scanned};
 use super::space::Space;
-use super::{Append, FileOptions, FileStorage, Generation, index_file, seconds_ahead};
+use super::transfer;
+use super::{Append, Durability, FileOptions, FileStorage, Generation, index_file, seconds_ahead};
 use crate::disk::{Access, Disk, OpenMode, read_exact_at};
 use crate::stats::Histogram;
 use crate::storage::{BlobDirectory, Description, Result, StorageError};
@@ -38,6 +39,7 @@ impl FileStorage {
             Some(Lock::take(&*disk, path)?)
         };
         if !options.read_only {
+            transfer::carry_out(&*disk, path)?;
             pack::put_in_order(&*disk, path)?;
         }
         let data = open_data(&*disk, &options)?;
@@ -81,6 +83,7 @@ impl FileStorage {
             stopped: OnceLock::new(),
             sync_times: Histogram::of_times(),
             precedence,
+            ledger: OnceLock::new(),
             lock: Mutex::new(lock),
             disk,
             options,
@@ -128,8 +131,43 @@ fn open_data(disk: &dyn Disk, options: &FileOptions) -> Result<DataFile> {
             .map_err(StorageError::io("removing the old index"))?;
     }
     let data = DataFile { file, name };
+    cut_unsynced(options, &data)?;
     check_magic(disk, options, &data)?;
     Ok(data)
+}
+
+/// What was not synced may be anything after a crash; the log has it.
+fn cut_unsynced(options: &FileOptions, data: &DataFile) -> Result<()> {
+    let Durability::Logged {
+        synced_bytes: Some(synced),
+    } = options.durability
+    else {
+        return Ok(());
+    };
+    let length = data
+        .file
+        .len()
+        .map_err(StorageError::io("reading the file's length"))?;
+    if length < synced {
+        return Err(StorageError::CannotOpen {
+            file: data.name.to_string(),
+            problem: format!(
+                "it has {length} bytes, but {synced} were synced: it was cut, or another file was \
+                 put in its place"
+            ),
+        });
+    }
+    if length > synced {
+        tracing::info!(
+            "{}: {} bytes that were not synced are cut off; they are written again from the log",
+            data.name,
+            length - synced
+        );
+        data.file
+            .set_len(synced)
+            .map_err(StorageError::io(format!("cutting {}", data.name)))?;
+    }
+    Ok(())
 }
 
 fn check_magic(disk: &dyn Disk, options: &FileOptions, data: &DataFile) -> Result<()> {

@@ -293,11 +293,17 @@ fn a_batch_with_a_spilled_transaction_is_written_whole() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("Data.fs");
     let storage = open(&path);
-    let mut spilled = staged(&[(1, Some(b"spilled")), (2, Some(&vec![9; 3 << 20]))]);
+    // The gap before the third record lies where the file is copied in pieces.
+    let near_border = vec![8; (1 << 20) - 7 - 3 * RECORD_GAP_BYTES + 20];
+    let mut spilled = staged(&[
+        (1, Some(b"spilled")),
+        (5, Some(&near_border)),
+        (2, Some(&vec![9; 3 << 20])),
+    ]);
+    let file = tempfile::tempfile().unwrap();
     if let StagedBody::Memory(bytes) = &spilled.body {
-        let file = tempfile::tempfile().unwrap();
         file.write_all_at(bytes, 0).unwrap();
-        spilled.body = StagedBody::File(file);
+        spilled.body = StagedBody::File(file.try_clone().unwrap());
     }
     let mut batch = [
         Committing {
@@ -321,11 +327,15 @@ fn a_batch_with_a_spilled_transaction_is_written_whole() {
     );
     storage.publish(&batch);
     drop(storage);
+    let mut gap = [1; RECORD_GAP_BYTES];
+    file.read_exact_at(&mut gap, 0).unwrap();
+    assert_eq!(gap, [0; RECORD_GAP_BYTES], "the file is only read");
     let storage = open(&path);
     assert_eq!(
         load(&storage, 2, u64::MAX).unwrap().unwrap().0,
         vec![9; 3 << 20]
     );
+    assert_eq!(load(&storage, 5, u64::MAX).unwrap().unwrap().0, near_border);
     assert_eq!(load(&storage, 4, u64::MAX).unwrap().unwrap().0, b"behind");
 }
 

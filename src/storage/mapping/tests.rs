@@ -40,7 +40,7 @@ fn commit(storage: &MappingStorage, tid: u64, changes: &[(u64, &[u8])]) {
 #[test]
 fn a_pack_drops_old_revisions_and_garbage_and_goes_only_forwards() {
     let storage = MappingStorage::new("test");
-    let pack = |stop| storage.pack(Tid::from_u64(stop), None);
+    let pack = |stop| storage.pack(Tid::from_u64(stop), None, None);
     assert_eq!(pack(5).unwrap(), PackOutcome::Nothing);
     commit(&storage, 10, &[(0, &[1, 2]), (1, &[]), (2, &[])]);
     commit(&storage, 20, &[(0, &[1])]);
@@ -60,6 +60,6 @@ fn a_pack_drops_old_revisions_and_garbage_and_goes_only_forwards() {
         Err(StorageError::DanglingReference { oid, .. }) if oid == Oid::from_u64(9)
     ));
     assert_eq!(storage.size_bytes(), size);
-    storage.pack(Tid::from_u64(41), Some(false)).unwrap();
+    storage.pack(Tid::from_u64(41), Some(false), None).unwrap();
     assert_eq!(storage.history(Oid::ROOT, 9).unwrap().len(), 1);
 }

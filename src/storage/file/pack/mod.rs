@@ -29,15 +29,15 @@ mod blob_record;
 mod copy;
 mod leftovers;
 mod oid_set;
-mod progress;
+pub(super) mod progress;
 mod reachable;
 mod references;
 mod rest;
 mod switch;
 mod text;
 mod time;
-mod walk;
-mod window;
+pub(super) mod walk;
+pub(super) mod window;
 
 use std::time::Duration;
 
@@ -48,6 +48,7 @@ pub use blob_record::{PROBE_BYTES as BLOB_PROBE_BYTES, is_blob_record};
 pub use leftovers::put_in_order;
 pub use progress::{PackPhase, PackProgress};
 pub use references::{ReferenceError, Scanner};
+pub(super) use switch::directory;
 pub use time::pack_time;
 
 use crate::storage::{Result, StorageError};
@@ -70,6 +71,9 @@ pub enum RemovedBlob {
 pub struct PackOptions<'a> {
     /// Drop objects that cannot be reached? None: as the storage is configured.
     pub gc: Option<bool>,
+    /// The last transaction that is looked at to know what is kept; None: the
+    /// last one there is.
+    pub until: Option<Tid>,
     /// Is told of superfluous blobs while the file is copied. They are needed
     /// until the pack has returned [`PackOutcome::Packed`], and if it does not.
     pub on_removed_blob: Option<&'a mut dyn FnMut(RemovedBlob) -> Result<()>>,

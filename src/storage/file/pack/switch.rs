@@ -16,8 +16,9 @@ use super::window::Output;
 use super::{PackOptions, PackOutcome};
 use crate::disk::{Access, Disk, OpenMode};
 use crate::storage::file::index::Index;
+use crate::storage::file::iterator::find_start;
 use crate::storage::file::reader::DataFile;
-use crate::storage::file::{Append, FileStorage, Generation, beside, index_file};
+use crate::storage::file::{Append, FileStorage, Generation, SyncedState, beside, index_file};
 use crate::storage::{Result, StorageError};
 use crate::types::Tid;
 
@@ -74,7 +75,7 @@ impl FileStorage {
 
     /// The append state once nothing is written that is not published: only
     /// then do its positions, the index and the end belong together.
-    fn pause_commits(&self) -> MutexGuard<'_, Append> {
+    pub(in crate::storage::file) fn pause_commits(&self) -> MutexGuard<'_, Append> {
         let mut append = self.append.lock();
         while append.end != self.generation.load().end.load(Ordering::Acquire)
             && self.stopped.get().is_none()
@@ -126,7 +127,10 @@ impl<'a> Pack<'a> {
     fn run(&self, stop: Tid, options: PackOptions<'_>) -> Result<PackOutcome> {
         let gc = options.gc.unwrap_or(self.storage.options.pack_gc);
         let data = &self.old.data;
-        let end = self.old.end.load(Ordering::Acquire);
+        let mut end = self.old.end.load(Ordering::Acquire);
+        if let Some(until) = options.until {
+            end = find_start(data, end, until.next())?;
+        }
         let Some(mut reachable) = reachable::find(data, self.progress, end, stop, gc)? else {
             return Ok(PackOutcome::Nothing);
         };
@@ -234,9 +238,17 @@ impl<'a> Pack<'a> {
         };
         let mut space = self.storage.space.lock();
         let promised = space.promise_in(&*new.data.file, end)?;
+        let ledger = self.storage.ledger.get();
+        let state = self.synced_state(append.end, ledger.is_some())?;
+        if let Some(ledger) = ledger {
+            ledger.before_switch(state, end)?;
+        }
         let exchanged = self.exchange(keep);
         if let Err(error) = exchanged {
             if !self.is_in_place(&new.data) {
+                if let Some(ledger) = ledger {
+                    ledger.after_switch(None);
+                }
                 return Err(error);
             }
             // The new file is there, but after a crash it may not be: nothing
@@ -250,11 +262,32 @@ impl<'a> Pack<'a> {
         }
         space.moved(promised);
         append.end = end;
+        if let Some(ledger) = ledger {
+            ledger.after_switch(Some(SyncedState {
+                length: end,
+                ..state
+            }));
+        }
         self.storage.generation.store(Arc::new(new));
         self.storage.saved_end.store(0, Ordering::Release);
         drop(space);
         drop(append);
         Ok(paused.elapsed())
+    }
+
+    /// The old file as it is; synced where a ledger wants that.
+    fn synced_state(&self, length: u64, sync: bool) -> Result<SyncedState> {
+        if sync {
+            self.old
+                .data
+                .file
+                .sync()
+                .map_err(StorageError::io(format!("syncing {}", self.old.data.name)))?;
+        }
+        Ok(SyncedState {
+            last_tid: Tid::from_u64(self.storage.last_tid.load(Ordering::Acquire)),
+            length,
+        })
     }
 
     /// The saved index is that of the old file; beside the new one it would be
@@ -400,7 +433,7 @@ impl<'a> Pack<'a> {
 }
 
 /// The directory that holds `path`.
-fn directory(path: &Path) -> &Path {
+pub(in crate::storage::file) fn directory(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

@@ -97,7 +97,8 @@ impl Transaction {
         }
     }
 
-    fn record(&self, window: &mut Window<'_>, position: u64) -> Result<Record> {
+    /// Reads the record at `position`.
+    pub fn record(&self, window: &mut Window<'_>, position: u64) -> Result<Record> {
         let head = window.head(position)?;
         let header = head.header;
         let problem = if header.transaction != self.position {
