@@ -3,14 +3,18 @@
 
 mod clients;
 mod histogram;
+pub mod replication;
 mod requests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 pub use clients::{Client, Clients, Connected, Connections, TransactionStage};
 pub use histogram::{Histogram, Observed};
 pub use requests::RequestStats;
+
+use replication::{GroupSource, GroupStatus};
 
 /// A number that only goes up.
 #[derive(Debug, Default)]
@@ -98,6 +102,8 @@ pub struct StorageStats {
     pub blobs_sent: Counter,
     /// Their bytes.
     pub blob_bytes_sent: Counter,
+    /// Set where other nodes have the storage, too.
+    group: OnceLock<Arc<dyn GroupSource>>,
 }
 
 impl StorageStats {
@@ -121,6 +127,18 @@ impl StorageStats {
             blob_bytes_received: Counter::default(),
             blobs_sent: Counter::default(),
             blob_bytes_sent: Counter::default(),
+            group: OnceLock::new(),
         }
+    }
+
+    /// Other nodes have the storage, too; `group` tells how that goes.
+    pub fn set_group(&self, group: Arc<dyn GroupSource>) {
+        // A storage is in one group as long as it is open.
+        let _ = self.group.set(group);
+    }
+
+    /// How replication goes. None: no other node has the storage.
+    pub fn group(&self) -> Option<GroupStatus> {
+        self.group.get().map(|group| group.status())
     }
 }

@@ -36,24 +36,69 @@ impl Session {
         out: &mut Outbox,
         blocking: &dyn Blocking,
     ) -> Result<(), String> {
-        if matches!(delivery, Delivery::Drain) {
-            self.drain();
+        match delivery {
+            Delivery::Drain => {
+                self.drain();
+                Ok(())
+            }
+            Delivery::UpToDate(so) => {
+                if let Some((id, outcome)) = self.up_to_date(so) {
+                    let is_failure = matches!(outcome, Outcome::Error(_));
+                    put(out, &id, false, outcome)?;
+                    self.note_answered_later(is_failure);
+                }
+                Ok(())
+            }
+            Delivery::LocksGranted(_) | Delivery::Attached(_) | Delivery::VotedElsewhere(_) => {
+                self.deliver_vote(delivery, out, blocking)
+            }
+            other => self.deliver_registered(other, out),
         }
+    }
+
+    /// What a vote has waited for.
+    fn deliver_vote(
+        &mut self,
+        delivery: Delivery,
+        out: &mut Outbox,
+        blocking: &dyn Blocking,
+    ) -> Result<(), String> {
+        let Some(registered) = &mut self.registered else {
+            return Ok(());
+        };
+        let answer = match delivery {
+            Delivery::LocksGranted(ticket) => {
+                registered.locks_granted(ticket, &self.inbox, &self.label, blocking)
+            }
+            Delivery::Attached(so) => registered.attached(so),
+            Delivery::VotedElsewhere(voted) => registered.voted_elsewhere(voted),
+            _ => None,
+        };
+        match answer {
+            Some((id, outcome)) => self.answer_later(out, &id, outcome),
+            None => Ok(()),
+        }
+    }
+
+    /// What is only for clients that have chosen a storage.
+    fn deliver_registered(&mut self, delivery: Delivery, out: &mut Outbox) -> Result<(), String> {
         let Some(registered) = &mut self.registered else {
             return Ok(());
         };
         match delivery {
             Delivery::Invalidation(invalidation) => {
-                debug_assert!(
-                    invalidation.tid > registered.seen,
-                    "invalidations come in order"
-                );
+                // Where a state was received as a whole, a client that registered
+                // meanwhile knows of it.
+                if invalidation.tid <= registered.seen {
+                    return Ok(());
+                }
                 out.invalidation(&invalidation);
                 registered.seen = invalidation.tid;
             }
             Delivery::Finished(Ok(finished)) => {
-                debug_assert!(finished.tid > registered.seen, "commits come in order");
-                registered.seen = finished.tid;
+                // One that stored nothing can have an older transaction's, where
+                // another server decides.
+                registered.seen = registered.seen.max(finished.tid);
                 let (length, size) = (finished.object_count, finished.size_bytes);
                 if let Some(id) = registered.finished() {
                     out.call(&ServerCall::Info { length, size });
@@ -69,14 +114,6 @@ impl Session {
                     out.error(&id, &exception);
                 }
                 self.note_answered_later(true);
-            }
-            Delivery::LocksGranted(ticket) => {
-                let granted = registered.locks_granted(ticket, &self.label, blocking);
-                if let Some((id, outcome)) = granted {
-                    let is_failure = matches!(outcome, Outcome::Error(_));
-                    put(out, &id, false, outcome)?;
-                    self.note_answered_later(is_failure);
-                }
             }
             Delivery::Done {
                 request,
@@ -95,8 +132,30 @@ impl Session {
                 out.call(&ServerCall::Info { length, size });
             }
             Delivery::Close(why) => return Err(why.to_owned()),
-            Delivery::Drain => {}
+            Delivery::CloseWriters(why) if !registered.read_only => return Err(why.to_owned()),
+            // All but the first are taken by the callers.
+            Delivery::CloseWriters(_)
+            | Delivery::UpToDate(_)
+            | Delivery::Drain
+            | Delivery::LocksGranted(_)
+            | Delivery::Attached(_)
+            | Delivery::VotedElsewhere(_) => {}
         }
+        Ok(())
+    }
+
+    fn answer_later(
+        &mut self,
+        out: &mut Outbox,
+        id: &MessageId<'_>,
+        outcome: Outcome<'_>,
+    ) -> Result<(), String> {
+        if matches!(outcome, Outcome::Later) {
+            return Ok(());
+        }
+        let is_failure = matches!(outcome, Outcome::Error(_));
+        put(out, id, false, outcome)?;
+        self.note_answered_later(is_failure);
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! The storage's errors in the words of the protocol.
 
 use super::Outcome;
+use crate::client::CallError;
 use crate::storage::StorageError;
 use crate::transaction::{BufferError, Conflict, VoteError};
 use crate::wire::{self, Exception};
@@ -31,6 +32,7 @@ impl From<StorageError> for Exception {
             StorageError::Unsupported { .. } => Self::Unsupported {
                 message: error.to_string(),
             },
+            StorageError::Elsewhere { why } => Self::StorageError { message: why },
             StorageError::TidNotLater { .. } | StorageError::EmptyRecord { .. } => {
                 Self::StorageTransactionError {
                     message: error.to_string(),
@@ -46,6 +48,12 @@ impl From<StorageError> for Exception {
                     .map(|failure| (failure.oid, failure.reason))
                     .collect(),
             ),
+            StorageError::Remote(error) => match error.downcast::<CallError>() {
+                Ok(error) => (*error).into(),
+                Err(error) => Self::StorageError {
+                    message: error.to_string(),
+                },
+            },
             StorageError::PackedLater
             | StorageError::PackInterrupted
             | StorageError::DanglingReference { .. }

@@ -4,6 +4,7 @@ use std::time::{Instant, SystemTime};
 
 use super::register::{dict, number};
 use super::{DatabaseMap, Outcome, Registered};
+use crate::stats::replication::{GroupStatus, Lag};
 use crate::storage::PackProgress;
 use crate::transaction::Database;
 use crate::wire::{Reply, Value};
@@ -20,7 +21,7 @@ impl Registered {
                 Item::Count(count) => number(count),
                 Item::Seconds(seconds) => Value::Float(seconds),
                 Item::Text(text) => Value::Str(text.into()),
-                Item::Yes => Value::Bool(true),
+                Item::Truth(truth) => Value::Bool(truth),
                 Item::None => Value::None,
             };
             (key, value)
@@ -40,7 +41,7 @@ pub fn ruok(databases: &Databases) -> String {
                         Item::Count(count) => count.into(),
                         Item::Seconds(seconds) => seconds.into(),
                         Item::Text(text) => text.into(),
-                        Item::Yes => true.into(),
+                        Item::Truth(truth) => truth.into(),
                         Item::None => serde_json::Value::Null,
                     };
                     (key.to_owned(), value)
@@ -56,7 +57,7 @@ enum Item {
     Count(u64),
     Seconds(f64),
     Text(String),
-    Yes,
+    Truth(bool),
     None,
 }
 
@@ -75,7 +76,7 @@ fn status_of(database: &Database) -> Vec<(&'static str, Item)> {
     });
     // The reference has a thread for the timeout, or says that it has none.
     let timeout = match database.transaction_timeout() {
-        Some(_) => Item::Yes,
+        Some(_) => Item::Truth(true),
         None => Item::Text("stub".to_owned()),
     };
     let mut items = vec![
@@ -107,7 +108,34 @@ fn status_of(database: &Database) -> Vec<(&'static str, Item)> {
     {
         items.push(("pack", Item::Text(progress.to_string())));
     }
+    if let Some(group) = stats.group() {
+        items.extend(replication(&group));
+    }
     items
+}
+
+/// How replication goes; only there where other nodes have the storage, too.
+fn replication(group: &GroupStatus) -> impl Iterator<Item = (&'static str, Item)> {
+    let lag = group.member(group.node).and_then(|own| own.lag);
+    let behind = |value: fn(Lag) -> Item| lag.map_or(Item::None, value);
+    let items = [
+        ("replication", Item::Text(group.role.name().to_owned())),
+        ("replication-term", Item::Count(group.term)),
+        (
+            "replication-leader",
+            group.leader.map_or(Item::None, Item::Count),
+        ),
+        ("replication-quorum", Item::Truth(group.has_quorum())),
+        (
+            "replication-lag-transactions",
+            behind(|lag| Item::Count(lag.transactions)),
+        ),
+        (
+            "replication-lag-seconds",
+            behind(|lag| Item::Seconds(lag.seconds)),
+        ),
+    ];
+    items.into_iter()
 }
 
 /// A time as C's `ctime` writes it, in local time.

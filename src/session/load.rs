@@ -119,7 +119,7 @@ impl Registered {
             return Outcome::Error(Exception::ReadOnly);
         }
         let count = usize::try_from(count.clamp(1, MAX_NEW_OIDS)).unwrap_or(1);
-        match waiting(blocking, || self.database.storage.new_oids(count)) {
+        match waiting(blocking, || self.database.new_oids(count)) {
             Ok(oids) => {
                 let oids = oids.iter().map(|oid| Value::Bytes(oid.0.to_vec().into()));
                 Outcome::Reply(Reply::Value(Value::List(oids.collect())))
@@ -133,7 +133,7 @@ impl Registered {
         if self.read_only {
             return Outcome::Error(Exception::ReadOnly);
         }
-        match waiting(blocking, || self.database.storage.new_oids(1)) {
+        match waiting(blocking, || self.database.new_oids(1)) {
             Ok(oids) => match oids.first() {
                 Some(&oid) => Outcome::Reply(Reply::Oid(oid)),
                 None => Outcome::DONE,

@@ -13,6 +13,7 @@ mod access;
 mod answer;
 mod blob;
 mod deliver;
+mod elsewhere;
 mod errors;
 mod info;
 mod iterate;
@@ -23,8 +24,9 @@ mod register;
 mod store;
 mod tpc;
 mod undo;
+mod vote;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,11 +39,12 @@ pub use outbox::Outbox;
 use crate::stats::Client;
 use crate::storage::StorageError;
 use crate::storage::blob::BlobUpload;
-use crate::transaction::{Blocking, Database, Inbox};
+use crate::transaction::{Authority, Blocking, Database, Deputy, Inbox, Remote};
 use crate::types::Tid;
 use crate::wire::{Exception, MessageId, Reply, Request, Value};
 use answer::Tally;
 use blob::BlobSends;
+use elsewhere::Awaited;
 use iterate::Iterators;
 use tpc::ClientTransaction;
 
@@ -88,6 +91,10 @@ pub struct Session {
     buffer: Vec<u8>,
     /// The server stops.
     draining: bool,
+    /// The session of another server for which this one is.
+    remote: Option<Remote>,
+    /// Requests that wait until the storage is up to date, in order.
+    awaited: VecDeque<Awaited>,
 }
 
 /// What there is once the client has chosen a storage.
@@ -100,6 +107,10 @@ struct Registered {
     /// The last transaction that the client was told of.
     seen: Tid,
     transaction: Option<ClientTransaction>,
+    /// Acts where transactions are decided, where that is not here.
+    deputy: Option<Box<dyn Deputy>>,
+    /// As in [`Session`].
+    remote: Option<Remote>,
     iterators: Iterators,
     /// A blob that the client is sending.
     upload: Option<BlobUpload>,
@@ -122,7 +133,17 @@ impl Session {
             registered: None,
             buffer: Vec::new(),
             draining: false,
+            remote: None,
+            awaited: VecDeque::new(),
         }
+    }
+
+    /// The same for a session of another server: it commits here for its client
+    /// and is told of nothing else.
+    #[must_use]
+    pub fn for_remote(mut self, remote: Remote) -> Self {
+        self.remote = Some(remote);
+        self
     }
 
     /// The same with a client that has shown a certificate; `access` says what
@@ -205,7 +226,13 @@ impl Session {
         blocking: &dyn Blocking,
     ) -> Outcome<'_> {
         if let Request::Register { storage, read_only } = request {
-            return self.register(&storage, read_only);
+            return self.register(&storage, read_only, id);
+        }
+        if matches!(request, Request::Ping)
+            && let Some(authority) = self.authority()
+        {
+            let id = id.clone().into_owned();
+            return self.when_up_to_date(&authority, Awaited::Ping { id });
         }
         let Some(registered) = &mut self.registered else {
             return Outcome::Close("asked for before register".to_owned());
@@ -239,6 +266,10 @@ impl Session {
         }
     }
 
+    fn authority(&self) -> Option<Arc<dyn Authority>> {
+        self.registered.as_ref()?.database.authority().cloned()
+    }
+
     /// After this, everything that was acknowledged to any client lies in this
     /// client's inbox.
     pub fn settle(&self) {
@@ -249,6 +280,7 @@ impl Session {
 
     /// The client is gone, or is to go: releases all that it held.
     pub fn disconnect(&mut self) {
+        self.awaited.clear();
         let Some(mut registered) = self.registered.take() else {
             return;
         };

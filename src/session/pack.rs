@@ -27,7 +27,7 @@ impl Registered {
             return Outcome::Error(Exception::FileStorageError { message });
         };
         if !wait {
-            return match self.database.pack(stop, |_| {}) {
+            return match self.database.pack(stop, Box::new(|_| {})) {
                 Ok(()) => Outcome::DONE,
                 Err(error) => error.into(),
             };
@@ -38,7 +38,7 @@ impl Registered {
             let failure = packed.err().map(Exception::from);
             inbox.push(Delivery::Done { request, failure });
         };
-        match self.database.pack(stop, done) {
+        match self.database.pack(stop, Box::new(done)) {
             Ok(()) => Outcome::Later,
             Err(error) => error.into(),
         }

@@ -3,17 +3,41 @@
 use std::sync::Arc;
 
 use super::access::Access;
+use super::elsewhere::Awaited;
 use super::{Outcome, Registered, Session, Tally, in_the_log, waiting};
 use crate::transaction::Blocking;
 use crate::types::Tid;
-use crate::wire::{Exception, Reply, Value};
+use crate::wire::{Exception, MessageId, Reply, Value};
 
 impl Session {
     /// Chooses a storage. From the transaction that the reply names on, the
     /// client is told of everything.
-    pub(super) fn register(&mut self, storage: &str, read_only: bool) -> Outcome<'_> {
+    pub(super) fn register(
+        &mut self,
+        storage: &str,
+        read_only: bool,
+        id: &MessageId<'_>,
+    ) -> Outcome<'_> {
+        let database = self.databases.get(storage);
+        // A remote's client has registered with its own server.
+        let authority = database.filter(|_| self.remote.is_none());
+        let authority = authority.and_then(|database| database.authority()).cloned();
+        match authority {
+            Some(authority) if self.registered.is_none() && self.awaited.is_empty() => {
+                let awaited = Awaited::Register {
+                    storage: storage.to_owned(),
+                    read_only,
+                    id: id.clone().into_owned(),
+                };
+                self.when_up_to_date(&authority, awaited)
+            }
+            _ => self.register_now(storage, read_only),
+        }
+    }
+
+    pub(super) fn register_now(&mut self, storage: &str, read_only: bool) -> Outcome<'_> {
         let label = &self.label;
-        if self.registered.is_some() {
+        if self.registered.is_some() || !self.awaited.is_empty() {
             return Outcome::Error(Exception::ValueError(
                 "duplicate register() call".to_owned(),
             ));
@@ -47,7 +71,10 @@ impl Session {
             return Outcome::Error(Exception::ReadOnly);
         }
         let database = Arc::clone(database);
-        let seen = database.register(&self.inbox);
+        let seen = match self.remote {
+            None => database.register(&self.inbox),
+            Some(_) => database.storage.last_tid(),
+        };
         tracing::info!(
             "({label}) connected to storage {storage}{}{}",
             if read_only { ", read-only" } else { "" },
@@ -63,6 +90,8 @@ impl Session {
             read_only,
             seen,
             transaction: None,
+            deputy: None,
+            remote: self.remote,
             iterators: super::Iterators::default(),
             upload: None,
             sends: super::BlobSends::default(),

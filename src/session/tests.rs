@@ -5,6 +5,7 @@ mod blob_sends;
 mod blobs;
 mod client;
 mod conflicts;
+mod decided_elsewhere;
 mod draining;
 mod failing_disk;
 mod failures;

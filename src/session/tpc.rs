@@ -3,24 +3,21 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Outcome, Registered, waiting};
-use crate::disk::Access;
+use super::{Outcome, Registered};
 use crate::stats::TransactionStage;
-use crate::storage::StorageError;
 use crate::transaction::{
-    Blocking, CommitRequest, Inbox, LockRequest, Ticket, TransactionBuffer, VoteError, VoteOutcome,
-    Voted, vote,
+    Blocking, CommitRequest, Inbox, Origin, Term, Ticket, TransactionBuffer, Voted,
 };
 use crate::types::TransactionMeta;
-use crate::wire::{Exception, MessageId, Reply, TransactionKey, Value};
+use crate::wire::{Exception, MessageId, TransactionKey};
 
 /// The transaction that a client is in. It has one at a time.
 #[derive(Debug)]
 pub(super) struct ClientTransaction {
     key: TransactionKey,
-    stage: Stage,
+    pub(super) stage: Stage,
     /// Memory that it took when it was voted.
-    voted_bytes: usize,
+    pub(super) voted_bytes: usize,
 }
 
 /// How far it is.
@@ -28,7 +25,7 @@ pub(super) struct ClientTransaction {
 /// Invariant: locks are held or asked for in every stage that names a ticket,
 /// and in no other.
 #[derive(Debug)]
-enum Stage {
+pub(super) enum Stage {
     /// Takes changes. After conflicts were handed back it keeps its locks, so
     /// that the client's next vote succeeds.
     Collecting {
@@ -39,10 +36,21 @@ enum Stage {
     Waiting {
         buffer: TransactionBuffer,
         ticket: Ticket,
+        term: Term,
+        vote: MessageId<'static>,
+    },
+    /// Voted; its files are on their way to others, and the vote's reply is due.
+    Attaching {
+        voted: Voted,
+        held: Held,
         vote: MessageId<'static>,
     },
     /// Can be finished.
     Voted { voted: Voted, held: Held },
+    /// The session's deputy has it and asks for a vote; the reply is due.
+    VotingElsewhere { vote: MessageId<'static> },
+    /// Can be finished, by the deputy.
+    VotedElsewhere,
     /// The committer has it; the finish's reply is due. The committer releases the locks.
     Finishing { finish: MessageId<'static> },
     /// Between two stages, within one call.
@@ -51,9 +59,11 @@ enum Stage {
 
 /// Locks that are held.
 #[derive(Clone, Copy, Debug)]
-struct Held {
-    ticket: Ticket,
-    since: Instant,
+pub(super) struct Held {
+    pub(super) ticket: Ticket,
+    pub(super) since: Instant,
+    /// The leadership under which they were got.
+    pub(super) term: Term,
 }
 
 impl ClientTransaction {
@@ -67,7 +77,10 @@ impl ClientTransaction {
 
     /// Was the client told that it can be finished, and not yet what became of it?
     pub(super) fn is_promised(&self) -> bool {
-        matches!(self.stage, Stage::Voted { .. } | Stage::Finishing { .. })
+        matches!(
+            self.stage,
+            Stage::Voted { .. } | Stage::VotedElsewhere | Stage::Finishing { .. }
+        )
     }
 
     /// Memory that it takes.
@@ -82,7 +95,7 @@ impl ClientTransaction {
     pub(super) fn locked_since(&self) -> Option<Instant> {
         match &self.stage {
             Stage::Collecting { held, .. } => held.map(|held| held.since),
-            Stage::Voted { held, .. } => Some(held.since),
+            Stage::Voted { held, .. } | Stage::Attaching { held, .. } => Some(held.since),
             _ => None,
         }
     }
@@ -90,14 +103,16 @@ impl ClientTransaction {
     fn progress(&self) -> TransactionStage {
         match &self.stage {
             Stage::Collecting { .. } => TransactionStage::Collecting,
-            Stage::Waiting { .. } => TransactionStage::Waiting,
-            Stage::Voted { .. } => TransactionStage::Voted,
+            Stage::Waiting { .. } | Stage::Attaching { .. } | Stage::VotingElsewhere { .. } => {
+                TransactionStage::Waiting
+            }
+            Stage::Voted { .. } | Stage::VotedElsewhere => TransactionStage::Voted,
             Stage::Finishing { .. } => TransactionStage::Finishing,
             Stage::Moving => TransactionStage::None,
         }
     }
 
-    fn take_stage(&mut self) -> Stage {
+    pub(super) fn take_stage(&mut self) -> Stage {
         std::mem::replace(&mut self.stage, Stage::Moving)
     }
 }
@@ -155,165 +170,17 @@ impl Registered {
         Outcome::DONE
     }
 
-    /// Asks whether the transaction can be finished; from then on it can.
-    pub(super) fn vote(
-        &mut self,
-        key: &TransactionKey,
-        id: &MessageId<'_>,
-        inbox: &Arc<Inbox>,
-        label: &str,
-        blocking: &dyn Blocking,
-    ) -> Outcome<'static> {
-        let database = Arc::clone(&self.database);
-        let transaction = match self.current_transaction(key) {
-            Ok(transaction) => transaction,
-            Err(exception) => return Outcome::Error(exception),
-        };
-        let (buffer, held) = match transaction.take_stage() {
-            Stage::Collecting { buffer, held } => (buffer, held),
-            other => {
-                let how = if matches!(other, Stage::Waiting { .. }) {
-                    "waiting"
-                } else {
-                    "locked"
-                };
-                transaction.stage = other;
-                let message = format!("Already voting ({how})");
-                return Outcome::Error(Exception::StorageTransactionError { message });
-            }
-        };
-        transaction.voted_bytes = buffer.memory_bytes();
-        if let Some(why) = buffer.refusal() {
-            tracing::warn!("({label}) vote: {why}");
-            let exception = why.into();
-            self.release_held(held);
-            return Outcome::Error(exception);
-        }
-        let wanted = if buffer.undoes() {
-            waiting(blocking, || {
-                Ok::<_, StorageError>(buffer.locks(&*database.storage))
-            })
-            .unwrap_or(LockRequest::Everything)
-        } else {
-            buffer.locks(&*database.storage)
-        };
-        if let Some(held) = held {
-            if database.locks.covers(held.ticket, &wanted) {
-                return self.vote_locked(buffer, held, label, blocking);
-            }
-            database.locks.release(held.ticket);
-        }
-        let (ticket, granted) = database.locks.request(&wanted, inbox);
-        if granted {
-            let held = Held {
-                ticket,
-                since: Instant::now(),
-            };
-            return self.vote_locked(buffer, held, label, blocking);
-        }
-        let waiting = database.locks.waiting();
-        // As the reference, louder when more wait.
-        match waiting {
-            0..=3 => tracing::debug!("({label}) waits for locks: {waiting} waiting"),
-            4..=9 => tracing::info!("({label}) waits for locks: {waiting} waiting"),
-            _ => tracing::warn!("({label}) waits for locks: {waiting} waiting"),
-        }
-        transaction.stage = Stage::Waiting {
-            buffer,
-            ticket,
-            vote: id.clone().into_owned(),
-        };
-        Outcome::Later
-    }
-
-    /// The locks that a vote waited for are granted: its outcome, and which
-    /// request it answers. None where the transaction was given up meanwhile.
-    pub(super) fn locks_granted(
-        &mut self,
-        granted: Ticket,
-        label: &str,
-        blocking: &dyn Blocking,
-    ) -> Option<(MessageId<'static>, Outcome<'static>)> {
-        let transaction = self.transaction.as_mut()?;
-        if !matches!(&transaction.stage, Stage::Waiting { ticket, .. } if *ticket == granted) {
-            return None;
-        }
-        let Stage::Waiting {
-            buffer,
-            ticket,
-            vote,
-        } = transaction.take_stage()
-        else {
-            return None;
-        };
-        let held = Held {
-            ticket,
-            since: Instant::now(),
-        };
-        Some((vote, self.vote_locked(buffer, held, label, blocking)))
-    }
-
-    fn vote_locked(
-        &mut self,
-        buffer: TransactionBuffer,
-        held: Held,
-        label: &str,
-        blocking: &dyn Blocking,
-    ) -> Outcome<'static> {
-        let storage = &*self.database.storage;
-        let hand_back = self.database.options.hand_back_conflicts;
-        let outcome = match vote(storage, buffer, hand_back, Access::Cached) {
-            Ok(VoteOutcome::WouldWait(buffer)) => {
-                waiting(blocking, || vote(storage, buffer, hand_back, Access::Wait))
-            }
-            outcome => outcome,
-        };
-        match outcome {
-            Ok(VoteOutcome::Voted(voted)) => {
-                let undone = voted
-                    .undone
-                    .iter()
-                    .map(|oid| Value::Bytes(oid.0.to_vec().into()));
-                let undone = undone.collect();
-                self.set_stage(Stage::Voted { voted, held });
-                Outcome::Reply(Reply::Value(Value::List(undone)))
-            }
-            Ok(VoteOutcome::Conflicts(buffer, conflicts)) => {
-                tracing::debug!("({label}) {} conflicts, handed back", conflicts.len());
-                self.database.stats.conflicts_handed_back.increment();
-                self.set_stage(Stage::Collecting {
-                    buffer,
-                    held: Some(held),
-                });
-                Outcome::Reply(Reply::Value(handed_back(conflicts)))
-            }
-            // With `Access::Wait` no vote wants to wait.
-            Ok(VoteOutcome::WouldWait(_)) => {
-                self.fail_vote(held, label, StorageError::WouldBlock.into())
-            }
-            Err(error) => self.fail_vote(held, label, error),
-        }
-    }
-
-    /// The transaction is over before it could be finished.
-    fn fail_vote(&mut self, held: Held, label: &str, error: VoteError) -> Outcome<'static> {
-        tracing::debug!("({label}) vote: {error}");
-        if matches!(
-            error,
-            VoteError::Conflict(_) | VoteError::ReadConflict { .. }
-        ) {
-            self.database.stats.conflicts.increment();
-        }
-        self.release_held(Some(held));
-        error.into()
-    }
-
     /// The transaction is over; the locks that it held are others'.
-    fn release_held(&mut self, held: Option<Held>) {
+    pub(super) fn release_held(&mut self, held: Option<Held>) {
+        self.release_locks(held);
+        self.abort_elsewhere();
+        self.end_transaction();
+    }
+
+    pub(super) fn release_locks(&self, held: Option<Held>) {
         if let Some(held) = held {
             self.database.locks.release(held.ticket);
         }
-        self.end_transaction();
     }
 
     /// Finishes a voted transaction; the reply comes with the commit.
@@ -332,6 +199,11 @@ impl Registered {
         };
         let (voted, held) = match transaction.take_stage() {
             Stage::Voted { voted, held } => (voted, held),
+            Stage::VotedElsewhere => {
+                let finish = id.clone().into_owned();
+                transaction.stage = Stage::Finishing { finish };
+                return self.finish_elsewhere();
+            }
             other => {
                 transaction.stage = other;
                 return Outcome::Error(Exception::Other {
@@ -345,8 +217,13 @@ impl Registered {
         };
         let request = CommitRequest {
             voted,
-            ticket: held.ticket,
-            origin: Arc::clone(inbox),
+            origin: Origin {
+                ticket: Some(held.ticket),
+                inbox: Some(Arc::clone(inbox)).filter(|_| self.remote.is_none()),
+                apart: Some(Arc::clone(inbox)).filter(|_| self.remote.is_some()),
+            },
+            term: held.term,
+            remote: self.remote,
         };
         self.database.finish(request, blocking);
         Outcome::Later
@@ -394,14 +271,20 @@ impl Registered {
         let stage = self.transaction.as_mut().map(ClientTransaction::take_stage);
         let ticket = match stage {
             Some(Stage::Collecting { held, .. }) => held.map(|held| held.ticket),
-            Some(Stage::Voted { held, voted }) => {
+            Some(Stage::Voted { held, voted } | Stage::Attaching { held, voted, .. }) => {
                 // Its space is given back before others go on.
                 drop(voted);
                 Some(held.ticket)
             }
             Some(Stage::Waiting { ticket, .. }) => Some(ticket),
-            Some(Stage::Finishing { .. } | Stage::Moving) | None => None,
+            // The deputy goes on to the end.
+            Some(Stage::Finishing { .. }) => return self.end_transaction(),
+            Some(Stage::VotingElsewhere { .. } | Stage::VotedElsewhere | Stage::Moving) | None => {
+                None
+            }
         };
+        // Also one that came back with conflicts is still held there.
+        self.abort_elsewhere();
         if let Some(ticket) = ticket {
             self.database.locks.release(ticket);
         }
@@ -414,34 +297,15 @@ impl Registered {
         transaction.map_or(TransactionStage::None, ClientTransaction::progress)
     }
 
-    fn end_transaction(&mut self) {
+    pub(super) fn end_transaction(&mut self) {
         if self.transaction.take().is_some() {
             self.database.stats.active_txns.decrement();
         }
     }
 
-    fn set_stage(&mut self, stage: Stage) {
+    pub(super) fn set_stage(&mut self, stage: Stage) {
         if let Some(transaction) = &mut self.transaction {
             transaction.stage = stage;
         }
     }
-}
-
-/// Conflicts as the client wants them back.
-fn handed_back(conflicts: Vec<crate::transaction::Conflict>) -> Value<'static> {
-    let conflict = |conflict: crate::transaction::Conflict| {
-        let serial = |tid: crate::types::Tid| Value::Bytes(tid.0.to_vec().into());
-        super::register::dict([
-            ("oid", Value::Bytes(conflict.oid.0.to_vec().into())),
-            (
-                "serials",
-                Value::Tuple(vec![serial(conflict.committed), serial(conflict.read)]),
-            ),
-            (
-                "data",
-                Value::Bytes(conflict.data.unwrap_or_default().into()),
-            ),
-        ])
-    };
-    Value::List(conflicts.into_iter().map(conflict).collect())
 }

@@ -52,26 +52,45 @@ pub enum BufferError {
 pub enum Operation {
     /// A new revision of an object that the client saw at `serial`.
     Store {
+        /// The object.
         oid: Oid,
+        /// The revision that the client changed.
         serial: Tid,
+        /// Where the data is; see [`TransactionBuffer::data`].
         data: Range<u64>,
     },
     /// The object is to go.
     Delete {
+        /// The object.
         oid: Oid,
+        /// The revision that the client saw.
         serial: Tid,
+        /// Empty; its place is that of the record's header.
         data: Range<u64>,
     },
     /// The object must stay as the client saw it.
-    Check { oid: Oid, serial: Tid },
+    Check {
+        /// The object.
+        oid: Oid,
+        /// The revision that the client saw.
+        serial: Tid,
+    },
     /// A transaction is to be undone.
-    Undo { tid: Tid },
+    Undo {
+        /// The transaction.
+        tid: Tid,
+    },
     /// A revision of another storage.
     Restore {
+        /// The object.
         oid: Oid,
+        /// The revision's own serial.
         serial: Tid,
+        /// Where the data is.
         data: Range<u64>,
+        /// Is there data? Otherwise the object ceases to exist.
         has_data: bool,
+        /// A hint: the transaction that holds the same data.
         previous: Option<Tid>,
     },
 }
@@ -190,6 +209,12 @@ impl TransactionBuffer {
     /// Has the transaction blobs? Then its vote waits for the disk.
     pub fn has_blobs(&self) -> bool {
         !self.blobs.is_empty()
+    }
+
+    /// The blob that belongs to the operation of this number.
+    pub fn blob(&self, number: usize) -> Option<&PendingBlob> {
+        let own = self.blobs.iter().find(|(of, _, _)| *of == number);
+        own.map(|(_, _, blob)| blob)
     }
 
     /// Adds a deletion.

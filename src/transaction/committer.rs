@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::authority::{Remote, Term};
 use super::commit_log::CommitLog;
 use super::inbox::Inbox;
 use super::object_locks::Ticket;
@@ -36,16 +37,30 @@ impl Blocking for Inline {
 pub struct CommitRequest {
     /// What its vote prepared.
     pub voted: Voted,
-    /// Its locks.
-    pub ticket: Ticket,
-    /// Where its client's reply goes.
-    pub origin: Arc<Inbox>,
+    /// Who asks.
+    pub origin: Origin,
+    /// The leadership that voted; 0 where there is only one.
+    pub term: Term,
+    /// The session of another server that it is for.
+    pub remote: Option<Remote>,
+}
+
+/// Who asked for a commit.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// Its locks, where they are held here.
+    pub ticket: Option<Ticket>,
+    /// Where the reply goes, among the invalidations. None: nobody here waits for it.
+    pub inbox: Option<Arc<Inbox>>,
+    /// Where it goes, too, and nothing else does: another server's session waits for it.
+    pub apart: Option<Arc<Inbox>>,
 }
 
 impl fmt::Debug for CommitRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CommitRequest")
-            .field("ticket", &self.ticket)
+            .field("origin", &self.origin)
+            .field("term", &self.term)
             .finish_non_exhaustive()
     }
 }
@@ -56,7 +71,7 @@ pub struct Batch {
     /// The transactions with their ids.
     pub committing: Vec<Committing>,
     /// Whom to answer, and which locks to release, for each.
-    pub origins: Vec<(Ticket, Arc<Inbox>)>,
+    pub origins: Vec<Origin>,
     /// Why the batch is not durable, if it is not.
     pub failure: Option<Arc<str>>,
     /// How long making it durable took, if that was tried.
@@ -129,7 +144,7 @@ impl Committer {
             let mut state = self.state.lock();
             if state.closed {
                 drop(state);
-                return complete(refused(vec![(request.ticket, request.origin)], CLOSED));
+                return complete(refused(vec![request.origin], CLOSED));
             }
             state.waiting.push(request);
             if state.at_work != AtWork::Nobody {
@@ -202,7 +217,7 @@ impl Committer {
     fn carry_out(&self, requests: Vec<CommitRequest>, complete: &dyn Fn(Batch)) {
         let origins: Vec<_> = requests
             .iter()
-            .map(|request| (request.ticket, Arc::clone(&request.origin)))
+            .map(|request| request.origin.clone())
             .collect();
         let is_done = !self.state.lock().broken
             && catch_unwind(AssertUnwindSafe(|| complete(self.commit(requests)))).is_ok();
@@ -226,8 +241,8 @@ impl Committer {
                         reservation,
                         ..
                     },
-                ticket,
                 origin,
+                ..
             } in requests
             {
                 let tid = match staged.meta.tid {
@@ -240,7 +255,7 @@ impl Committer {
                     None => clock.next(SystemTime::now()),
                 };
                 committing.push(Committing { tid, staged });
-                origins.push((ticket, origin));
+                origins.push(origin);
                 reservations.push(reservation);
             }
         }
@@ -261,7 +276,7 @@ impl Committer {
 }
 
 /// A batch of which nothing is committed.
-fn refused(origins: Vec<(Ticket, Arc<Inbox>)>, why: &str) -> Batch {
+fn refused(origins: Vec<Origin>, why: &str) -> Batch {
     Batch {
         committing: Vec::new(),
         origins,

@@ -4,13 +4,15 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
+use super::authority::{Authority, PackDone, Term};
 use super::commit_log::{CommitLog, LocalLog};
-use super::committer::{Batch, Blocking, CommitRequest, Committer};
+use super::committer::{Batch, Blocking, CommitRequest, Committer, Origin};
 use super::inbox::{Delivery, Finished, Inbox};
 use super::invalidation::{Invalidation, InvalidationQueue, Invalidations};
 use super::object_locks::ObjectLocks;
+use super::told::Told;
 use crate::stats::StorageStats;
-use crate::storage::{Result, Storage, StorageError};
+use crate::storage::{Committing, Result, Storage, StorageError};
 use crate::types::{Oid, Tid, TidClock};
 use crate::wire::Method;
 
@@ -48,6 +50,8 @@ pub struct Database {
     pub stats: StorageStats,
     transaction_timeout: Mutex<Option<Duration>>,
     committer: Committer,
+    /// Who decides its transactions. None: this server, always.
+    authority: Option<Arc<dyn Authority>>,
     hub: Mutex<Hub>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -72,40 +76,74 @@ impl Database {
         options: DatabaseOptions,
     ) -> Result<Arc<Self>> {
         let log = Box::new(LocalLog(Arc::clone(&storage)));
-        Self::start_with_log(name, storage, options, log)
+        let database = Arc::new(Self::new(name.into(), storage, options, log, None)?);
+        let worker = Arc::clone(&database);
+        let thread = std::thread::Builder::new()
+            .name(format!("commit {}", database.name))
+            .spawn(move || worker.committer.work(&|batch| worker.complete(&batch)))
+            .map_err(StorageError::io("starting the committer's thread"))?;
+        *database.thread.lock() = Some(thread);
+        Ok(database)
     }
 
-    /// As [`Self::start`], with another way to make transactions durable.
-    pub fn start_with_log(
+    /// Serves a storage whose transactions `authority` decides.
+    pub fn with_authority(
         name: impl Into<String>,
         storage: Arc<dyn Storage>,
         options: DatabaseOptions,
+        authority: Arc<dyn Authority>,
+    ) -> Result<Self> {
+        let log = Box::new(LocalLog(Arc::clone(&storage)));
+        Self::new(name.into(), storage, options, log, Some(authority))
+    }
+
+    fn new(
+        name: String,
+        storage: Arc<dyn Storage>,
+        options: DatabaseOptions,
         log: Box<dyn CommitLog>,
-    ) -> Result<Arc<Self>> {
+        authority: Option<Arc<dyn Authority>>,
+    ) -> Result<Self> {
         let last_tid = storage.last_tid();
         let last = storage.last_invalidations(options.invalidation_queue_size)?;
         let queue = InvalidationQueue::new(options.invalidation_queue_size, last, last_tid);
-        let database = Arc::new(Self {
-            name: name.into(),
+        Ok(Self {
+            name,
             transaction_timeout: Mutex::new(options.transaction_timeout),
             options,
             storage,
             locks: ObjectLocks::default(),
             stats: StorageStats::new(Method::ALL.len()),
             committer: Committer::new(log, TidClock::after(last_tid)),
+            authority,
             hub: Mutex::new(Hub {
                 queue,
                 inboxes: Vec::new(),
             }),
             thread: Mutex::new(None),
-        });
-        let worker = Arc::clone(&database);
-        let thread = std::thread::Builder::new()
-            .name(format!("commit {}", database.name))
-            .spawn(move || worker.committer.work(&|batch| worker.complete(batch)))
-            .map_err(StorageError::io("starting the committer's thread"))?;
-        *database.thread.lock() = Some(thread);
-        Ok(database)
+        })
+    }
+
+    /// Who decides its transactions, where that is not always this server.
+    pub fn authority(&self) -> Option<&Arc<dyn Authority>> {
+        self.authority.as_ref()
+    }
+
+    /// The leadership under which this server decides its transactions now.
+    /// None: another one does.
+    pub fn term(&self) -> Option<Term> {
+        match &self.authority {
+            Some(authority) => authority.term(),
+            None => Some(0),
+        }
+    }
+
+    /// `count` oids that were never given out.
+    pub fn new_oids(&self, count: usize) -> Result<Vec<Oid>> {
+        match &self.authority {
+            Some(authority) => authority.new_oids(count),
+            None => self.storage.new_oids(count),
+        }
     }
 
     /// A client that holds locks for longer is disconnected. None: never.
@@ -153,7 +191,17 @@ impl Database {
 
     /// Transactions that wait to be written.
     pub fn waiting_commits(&self) -> usize {
-        self.committer.waiting()
+        match &self.authority {
+            Some(authority) => authority.waiting(),
+            None => self.committer.waiting(),
+        }
+    }
+
+    /// Tells the connections of clients that write to close.
+    pub fn close_writers(&self, why: &'static str) {
+        for inbox in &self.hub.lock().inboxes {
+            inbox.push(Delivery::CloseWriters(why));
+        }
     }
 
     /// Tells every connection to close.
@@ -208,31 +256,61 @@ impl Database {
     /// Commits a voted transaction. The reply comes through the origin's inbox,
     /// in its place among the invalidations; possibly before this returns.
     pub fn finish(self: &Arc<Self>, request: CommitRequest, blocking: &dyn Blocking) {
-        self.committer
-            .submit(request, blocking, &|batch| self.complete(batch));
+        match &self.authority {
+            Some(authority) => authority.finish(request),
+            None => self
+                .committer
+                .submit(request, blocking, &|batch| self.complete(&batch)),
+        }
     }
 
     /// Publishes a durable batch, tells everybody, and releases its locks.
-    fn complete(&self, batch: Batch) {
+    fn complete(&self, batch: &Batch) {
         if let Some(took) = batch.took {
             self.stats.commit_times.observe_time(took);
         }
         match &batch.failure {
-            None => self.publish(&batch),
-            Some(cause) => {
-                for (_, origin) in &batch.origins {
-                    origin.push(Delivery::Finished(Err(Arc::clone(cause))));
-                }
+            None => self.publish(&batch.committing, &batch.origins),
+            Some(cause) => self.fail(&batch.origins, cause),
+        }
+    }
+
+    /// Tells those who asked that nothing was committed, and releases their locks.
+    pub fn fail(&self, origins: &[Origin], cause: &Arc<str>) {
+        for origin in origins {
+            for inbox in origin.inbox.iter().chain(&origin.apart) {
+                inbox.push(Delivery::Finished(Err(Arc::clone(cause))));
             }
         }
-        for (ticket, _) in batch.origins {
+        self.release(origins);
+    }
+
+    /// Nothing was committed, for this server does not lead any more: its clients
+    /// try again with a server that finds the next leader.
+    pub fn send_away(&self, origins: &[Origin], why: &'static str) {
+        for origin in origins {
+            if let Some(inbox) = &origin.inbox {
+                inbox.push(Delivery::Close(why));
+            }
+            // The other server votes anew.
+            if let Some(inbox) = &origin.apart {
+                inbox.push(Delivery::Finished(Err(why.into())));
+            }
+        }
+        self.release(origins);
+    }
+
+    fn release(&self, origins: &[Origin]) {
+        for ticket in origins.iter().filter_map(|origin| origin.ticket) {
             self.locks.release(ticket);
         }
     }
 
-    fn publish(&self, batch: &Batch) {
-        let invalidations: Vec<_> = batch
-            .committing
+    /// Makes what the storage has appended seen, tells everybody, and releases
+    /// the locks. `origins` are those who asked for each.
+    pub fn publish(&self, committing: &[Committing], origins: &[Origin]) {
+        debug_assert_eq!(committing.len(), origins.len(), "each has its origin");
+        let invalidations: Vec<_> = committing
             .iter()
             .map(|committing| {
                 let oids: Vec<Oid> = committing.staged.records.iter().map(|r| r.oid).collect();
@@ -240,45 +318,113 @@ impl Database {
             })
             .collect();
         self.stats.batch_sizes.observe(invalidations.len() as u64);
+        {
+            let mut hub = self.hub.lock();
+            // First the index, then the invalidations: a load that still saw the
+            // old state is answered before the invalidation is queued.
+            self.storage.publish(committing);
+            let told = Told {
+                invalidations: &invalidations,
+                origins,
+                object_count: self.storage.object_count(),
+                size_bytes: self.storage.size_bytes(),
+            };
+            for invalidation in &invalidations {
+                hub.queue.push(Arc::clone(invalidation));
+                self.stats.commits.increment();
+            }
+            for inbox in &hub.inboxes {
+                told.tell(inbox);
+            }
+            told.tell_apart();
+        }
+        self.release(origins);
+    }
+
+    /// Tells everybody of a transaction that another server has committed;
+    /// `publish` makes it seen here. `owner` is the client whose it is.
+    pub fn announce(
+        &self,
+        tid: Tid,
+        oids: Vec<Oid>,
+        owner: Option<&Arc<Inbox>>,
+        publish: impl FnOnce(),
+    ) {
+        let invalidation = Arc::new(Invalidation::new(tid, oids));
+        let origin = Origin {
+            inbox: owner.cloned(),
+            ..Origin::default()
+        };
         let mut hub = self.hub.lock();
-        // First the index, then the invalidations: a load that still saw the
-        // old state is answered before the invalidation is queued.
-        self.storage.publish(&batch.committing);
-        let object_count = self.storage.object_count();
-        let size_bytes = self.storage.size_bytes();
-        for invalidation in &invalidations {
-            hub.queue.push(Arc::clone(invalidation));
+        publish();
+        hub.queue.push(Arc::clone(&invalidation));
+        let told = Told {
+            invalidations: std::slice::from_ref(&invalidation),
+            origins: std::slice::from_ref(&origin),
+            object_count: self.storage.object_count(),
+            size_bytes: self.storage.size_bytes(),
+        };
+        for inbox in &hub.inboxes {
+            told.tell(inbox);
+        }
+        if owner.is_some() {
             self.stats.commits.increment();
         }
+    }
+
+    /// Tells a client of the end of its commit, which changed nothing: up to
+    /// `tid` everything was announced.
+    pub fn tell_finished(&self, tid: Tid, owner: &Inbox) {
+        self.stats.commits.increment();
+        owner.push(Delivery::Finished(Ok(Finished {
+            tid,
+            object_count: self.storage.object_count(),
+            size_bytes: self.storage.size_bytes(),
+        })));
+    }
+
+    /// After the whole content was replaced by another server's: what was known
+    /// of the last transactions is known no more, and all clients are sent away
+    /// to verify their caches.
+    pub fn start_over(&self) -> Result<()> {
+        let size = self.options.invalidation_queue_size;
+        let mut hub = self.hub.lock();
+        let last = self.storage.last_invalidations(size)?;
+        hub.queue = InvalidationQueue::new(size, last, self.storage.last_tid());
         for inbox in &hub.inboxes {
-            let delivery = |(invalidation, (_, origin)): (&Arc<Invalidation>, &(_, Arc<Inbox>))| {
-                if Arc::ptr_eq(origin, inbox) {
-                    let tid = invalidation.tid;
-                    Delivery::Finished(Ok(Finished {
-                        tid,
-                        object_count,
-                        size_bytes,
-                    }))
-                } else {
-                    Delivery::Invalidation(Arc::clone(invalidation))
-                }
-            };
-            inbox.push_all(invalidations.iter().zip(&batch.origins).map(delivery));
+            inbox.push(Delivery::Close(
+                "the storage was brought up to date as a whole",
+            ));
         }
+        Ok(())
     }
 
     /// Packs the storage on a thread of its own; everything else goes on.
     /// Afterwards all clients are told of the new size, and `done` is called.
-    pub fn pack(
+    pub fn pack(self: &Arc<Self>, stop: Tid, done: PackDone) -> Result<()> {
+        match &self.authority {
+            Some(authority) => {
+                authority.pack(stop, done);
+                Ok(())
+            }
+            None => self.pack_here(stop, None, None, done),
+        }
+    }
+
+    /// Packs what this server has. `until`: the last transaction that it looks
+    /// at to know what is kept; None: what there is now.
+    pub fn pack_here(
         self: &Arc<Self>,
         stop: Tid,
-        done: impl FnOnce(Result<()>) + Send + 'static,
+        gc: Option<bool>,
+        until: Option<Tid>,
+        done: PackDone,
     ) -> Result<()> {
         let database = Arc::clone(self);
         let work = move || {
             let name = &database.name;
             tracing::info!("storage {name}: pack to {stop} started");
-            let packed = database.storage.pack(stop, None);
+            let packed = database.storage.pack(stop, gc, until);
             match &packed {
                 Ok(_) => {
                     database.stats.packs.increment();
@@ -298,7 +444,8 @@ impl Database {
             .map_err(StorageError::io("starting a thread for a pack"))
     }
 
-    fn broadcast_info(&self) {
+    /// Tells all clients of the storage's size.
+    pub fn broadcast_info(&self) {
         let hub = self.hub.lock();
         let info = Delivery::Info {
             object_count: self.storage.object_count(),

@@ -5,6 +5,7 @@ use std::task::{Poll, Waker};
 
 use parking_lot::Mutex;
 
+use super::authority::VotedElsewhere;
 use super::invalidation::Invalidation;
 use super::object_locks::Ticket;
 use crate::types::Tid;
@@ -48,8 +49,18 @@ pub enum Delivery {
         /// Its size.
         size_bytes: u64,
     },
+    /// The connection's vote was decided elsewhere.
+    VotedElsewhere(VotedElsewhere),
+    /// Enough others have the files of the connection's transaction, or will not
+    /// have them, for this reason.
+    Attached(Result<(), Arc<str>>),
+    /// What [`Authority::catch_up`](super::Authority::catch_up) was asked for is
+    /// so, or cannot be had, for this reason.
+    UpToDate(Result<(), Arc<str>>),
     /// The server wants this connection closed.
     Close(&'static str),
+    /// The same, if its client writes.
+    CloseWriters(&'static str),
     /// The server stops: the connection is to end as soon as no voted
     /// transaction of its client is left.
     Drain,

@@ -8,6 +8,7 @@
 //! tpc_finish            committer -> commit_log -> publish -> invalidation -> inbox
 //! ```
 
+mod authority;
 mod buffer;
 mod commit_log;
 mod committer;
@@ -15,13 +16,15 @@ mod database;
 mod inbox;
 mod invalidation;
 mod object_locks;
+mod told;
 mod vote;
 
-pub use buffer::{BufferError, TransactionBuffer};
+pub use authority::{Authority, Deputy, MAX_INLINE_BYTES, PackDone, Remote, Term, VotedElsewhere};
+pub use buffer::{BufferError, Operation, TransactionBuffer};
 pub use commit_log::{CommitLog, LocalLog};
-pub use committer::{Blocking, CommitRequest, Inline};
+pub use committer::{Blocking, CommitRequest, Inline, Origin};
 pub use database::{Database, DatabaseOptions};
 pub use inbox::{Delivery, Finished, Inbox, InboxState, MAX_INBOX_BYTES};
 pub use invalidation::{Invalidation, InvalidationQueue, Invalidations};
 pub use object_locks::{LockRequest, ObjectLocks, Ticket};
-pub use vote::{Conflict, VoteError, VoteOutcome, Voted, vote};
+pub use vote::{Attached, Conflict, VoteError, VoteOutcome, Voted, vote};

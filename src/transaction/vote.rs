@@ -7,6 +7,7 @@ use super::buffer::{Operation, TransactionBuffer};
 use super::object_locks::LockRequest;
 use crate::disk::Access;
 use crate::storage::blob::PendingBlob;
+use crate::storage::staging::FileDigest;
 use crate::storage::{PendingRecord, Reservation, Staged, Storage, StorageError, UndoneRecord};
 use crate::types::{Oid, Tid};
 
@@ -19,6 +20,27 @@ pub struct Voted {
     pub reservation: Box<dyn Reservation>,
     /// The objects that undone transactions change; the client does not know them.
     pub undone: Vec<Oid>,
+    /// What other nodes were given of it already.
+    pub attached: Attached,
+}
+
+/// Files of a transaction that lie ready on other nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attached {
+    /// Its data, where that is large.
+    pub payload: Option<FileDigest>,
+    /// Its blobs.
+    pub blobs: Vec<(Oid, FileDigest)>,
+    /// Packs that had been asked for when it was voted.
+    pub pack_orders: u64,
+}
+
+impl Attached {
+    /// All of them.
+    pub fn files(&self) -> Vec<FileDigest> {
+        let blobs = self.blobs.iter().map(|(_, digest)| *digest);
+        self.payload.into_iter().chain(blobs).collect()
+    }
 }
 
 /// An object that was changed by somebody else since the client read it.
@@ -157,6 +179,7 @@ pub fn vote(
         staged,
         reservation,
         undone,
+        attached: Attached::default(),
     }))
 }
 

@@ -1,9 +1,11 @@
 //! What comes before a client may ask for anything.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::client::{key, oid, tid};
 use super::{STORAGE, Server};
+use crate::stats::replication::{GroupRole, GroupSource, GroupStatus, Lag, MemberStatus};
 use crate::types::Tid;
 use crate::wire::{Request, Value};
 
@@ -151,4 +153,51 @@ fn status_counts_what_happened() {
     let monitor: serde_json::Value = serde_json::from_str(&monitor).unwrap();
     assert_eq!(monitor[STORAGE]["commits"], 1);
     assert_eq!(monitor[STORAGE]["active_txns"], 1);
+}
+
+#[test]
+fn status_tells_of_replication_where_there_is_one() {
+    #[derive(Debug)]
+    struct Follower;
+    impl GroupSource for Follower {
+        fn status(&self) -> GroupStatus {
+            let own = MemberStatus {
+                node: 2,
+                lag: Some(Lag {
+                    transactions: 5,
+                    bytes: 100,
+                    seconds: 0.5,
+                }),
+                ..MemberStatus::default()
+            };
+            GroupStatus {
+                node: 2,
+                role: GroupRole::Follower,
+                term: 3,
+                leader: Some(1),
+                members: vec![own],
+                ..GroupStatus::default()
+            }
+        }
+    }
+    let server = Server::file();
+    let mut client = server.client();
+    let alone = client.call(Request::ServerStatus).unwrap();
+    assert!(alone.get("replication").is_none());
+    let database = server.databases.get(STORAGE).unwrap();
+    database.stats.set_group(Arc::new(Follower));
+    let status = client.call(Request::ServerStatus).unwrap();
+    assert_eq!(
+        status.get("replication").unwrap().as_str(),
+        Some("follower")
+    );
+    let monitor = crate::session::ruok(&server.databases);
+    let monitor: serde_json::Value = serde_json::from_str(&monitor).unwrap();
+    let told = &monitor[STORAGE];
+    assert_eq!(told["replication"], "follower");
+    assert_eq!(told["replication-term"], 3);
+    assert_eq!(told["replication-leader"], 1);
+    assert_eq!(told["replication-quorum"], true);
+    assert_eq!(told["replication-lag-transactions"], 5);
+    assert_eq!(told["replication-lag-seconds"], 0.5);
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::storage::{Result, Staged, StorageError};
+use crate::transaction::Attached;
 use crate::transaction::object_locks::{LockRequest, ObjectLocks};
 use crate::types::{Tid, TransactionMeta};
 
@@ -116,10 +117,16 @@ impl Bench {
             voted: Voted {
                 staged,
                 undone: Vec::new(),
+                attached: Attached::default(),
                 reservation,
             },
-            ticket,
-            origin: inbox,
+            origin: Origin {
+                ticket: Some(ticket),
+                inbox: Some(inbox),
+                apart: None,
+            },
+            term: 0,
+            remote: None,
         };
         let complete = |batch| self.complete(&batch);
         self.committer.submit(request, &Inline, &complete);
@@ -130,7 +137,7 @@ impl Bench {
         let failures = usize::from(batch.failure.is_some());
         self.failures.fetch_add(failures, Ordering::SeqCst);
         let tids = batch.committing.iter().map(|committing| committing.tid);
-        let tickets = batch.origins.iter().map(|(ticket, _)| *ticket);
+        let tickets = batch.origins.iter().filter_map(|origin| origin.ticket);
         self.completed.lock().extend(tids.zip(tickets));
     }
 

@@ -1,0 +1,155 @@
+//! Transactions that another server decides, by deputies that do as they are told.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::client::{Client, oid};
+use super::{STORAGE, options};
+use crate::session::DatabaseMap;
+use crate::storage::{MappingStorage, Result};
+use crate::transaction::{
+    Authority, CommitRequest, Database, Delivery, Deputy, Inbox, PackDone, Term, TransactionBuffer,
+    VotedElsewhere,
+};
+use crate::types::{Oid, Tid};
+use crate::wire::Value;
+
+/// What deputies were asked for: `vote N` with the number of operations, and so on.
+type Asked = Arc<Mutex<Vec<String>>>;
+
+#[derive(Debug)]
+struct Other(Asked);
+
+#[derive(Debug)]
+struct OtherDeputy {
+    asked: Asked,
+    transaction: Option<TransactionBuffer>,
+}
+
+impl Authority for Other {
+    fn term(&self) -> Option<Term> {
+        None
+    }
+
+    fn finish(&self, _: CommitRequest) {
+        panic!("nothing is voted here");
+    }
+
+    fn waiting(&self) -> usize {
+        0
+    }
+
+    fn deputy(&self, _: &Arc<Inbox>) -> Box<dyn Deputy> {
+        Box::new(OtherDeputy {
+            asked: Arc::clone(&self.0),
+            transaction: None,
+        })
+    }
+
+    fn catch_up(&self, inbox: &Arc<Inbox>, _: bool) {
+        inbox.push(Delivery::UpToDate(Ok(())));
+    }
+
+    fn new_oids(&self, _: usize) -> Result<Vec<Oid>> {
+        Ok(Vec::new())
+    }
+
+    fn pack(&self, _: Tid, done: PackDone) {
+        done(Ok(()));
+    }
+}
+
+impl Deputy for OtherDeputy {
+    fn vote(&mut self, transaction: TransactionBuffer) {
+        let count = transaction.operations().len();
+        self.asked.lock().push(format!("vote {count}"));
+        self.transaction = Some(transaction);
+    }
+
+    fn take_back(&mut self) -> Option<TransactionBuffer> {
+        self.transaction.take()
+    }
+
+    fn finish(&mut self) {
+        self.asked.lock().push("finish".to_owned());
+    }
+
+    fn abort(&mut self) {
+        self.asked.lock().push("abort".to_owned());
+        self.transaction = None;
+    }
+}
+
+/// A client of a storage that is decided elsewhere, and what is asked there.
+fn served() -> (Arc<Database>, Client, Asked) {
+    let asked = Asked::default();
+    let storage = Arc::new(MappingStorage::new("mapping"));
+    let authority = Arc::new(Other(Arc::clone(&asked)));
+    let database = Database::with_authority(STORAGE, storage, options(), authority).unwrap();
+    let database = Arc::new(database);
+    let databases = DatabaseMap::from([(STORAGE.to_owned(), Arc::clone(&database))]);
+    let mut client = Client::new(Arc::new(databases));
+    client.register(STORAGE, false).unwrap();
+    (database, client, asked)
+}
+
+fn take(asked: &Asked) -> Vec<String> {
+    std::mem::take(&mut asked.lock())
+}
+
+/// A vote that is answered with a conflict.
+fn conflicting(client: &mut Client) {
+    let id = client.vote_store(1, 1, Tid::from_u64(1));
+    let told = Value::List(vec![Value::Dict(vec![("oid".into(), oid(1).into())])]);
+    let voted = VotedElsewhere::Conflicts(told.clone());
+    client.session.inbox().push(Delivery::VotedElsewhere(voted));
+    assert_eq!(client.wait_for(id), Ok(told));
+}
+
+#[test]
+fn after_conflicts_the_next_vote_has_the_resolution_too() {
+    let (_database, mut client, asked) = served();
+    conflicting(&mut client);
+    client.store(1, 1, Tid::from_u64(2), b"resolved");
+    let id = client.send_vote(1);
+    assert_eq!(take(&asked), ["vote 1", "vote 2"]);
+    let voted = VotedElsewhere::Voted(Value::List(Vec::new()));
+    client.session.inbox().push(Delivery::VotedElsewhere(voted));
+    assert_eq!(client.wait_for(id), Ok(Value::List(Vec::new())));
+    client.send_finish(1);
+    assert_eq!(take(&asked), ["finish"]);
+}
+
+#[test]
+fn what_is_given_up_after_conflicts_is_given_up_there_too() {
+    let (_database, mut client, asked) = served();
+    conflicting(&mut client);
+    client.abort(1).unwrap();
+    assert_eq!(take(&asked), ["vote 1", "abort"]);
+    // The next transaction has nothing of it.
+    client.vote_store(2, 1, Tid::from_u64(2));
+    assert_eq!(take(&asked), ["vote 1"]);
+}
+
+#[test]
+fn others_are_told_of_a_transaction_and_its_own_client_of_its_end() {
+    let (database, mut client, asked) = served();
+    let mut other = Client::new(Arc::new(DatabaseMap::from([(
+        STORAGE.to_owned(),
+        Arc::clone(&database),
+    )])));
+    other.register(STORAGE, false).unwrap();
+    let id = client.vote_store(1, 1, Tid::ZERO);
+    let voted = VotedElsewhere::Voted(Value::List(Vec::new()));
+    client.session.inbox().push(Delivery::VotedElsewhere(voted));
+    client.wait_for(id).unwrap();
+    let finish = client.send_finish(1);
+    assert_eq!(take(&asked), ["vote 1", "finish"]);
+    let tid = Tid::from_u64(7);
+    let owner = Arc::clone(client.session.inbox());
+    database.announce(tid, vec![oid(1), oid(1)], Some(&owner), || {});
+    assert_eq!(client.wait_for(finish), Ok(tid.into()));
+    assert_eq!(client.invalidations(), []);
+    assert_eq!(other.invalidations(), [(tid, vec![oid(1)])]);
+}
