@@ -4,6 +4,7 @@
 //! files      the certificate, its key, and the certificates to be let in
 //! key        private keys in all their wrappings; legacy_key: openssl's old one
 //! password   where the key's password comes from
+//! peers      the same for the nodes of a cluster, which check each other
 //! identity   whom a certificate names
 //! verifier   which client certificates are good
 //! refusal    why a client was turned away, in words
@@ -14,15 +15,16 @@ mod identity;
 mod key;
 mod legacy_key;
 mod password;
+mod peers;
 mod refusal;
 mod verifier;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use rustls::crypto::ring;
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::{NoServerSessionStorage, ServerConnection};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use thiserror::Error;
@@ -34,6 +36,7 @@ use super::limits::HELLO_TIME;
 use crate::config::{CertificateNameError, Config, SslSection};
 use crate::session::{AccessLists, Peer};
 use password::Password;
+pub use peers::{PeerFiles, PeerTlsError, peer_tls};
 use refusal::Refusal;
 use verifier::Verifier;
 
@@ -146,8 +149,38 @@ fn peer(connection: &ServerConnection) -> Option<Peer> {
 
 fn server_config(section: &SslSection, password: &Password) -> Result<ServerConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
-    let chain = files::chain(&section.certificate)?;
     let key_path = section.key.as_ref().unwrap_or(&section.certificate);
+    let certified = certified(&section.certificate, key_path, password, &provider)?;
+    let trust = files::trust(&section.authenticate)?;
+    let verifier = Arc::new(Verifier::new(&trust, &provider)?);
+    Ok(server_config_with(certified, verifier, provider)?)
+}
+
+/// What a server shows, and whom it lets in.
+fn server_config_with(
+    certified: Arc<SingleCertAndKey>,
+    verifier: Arc<Verifier>,
+    provider: Arc<CryptoProvider>,
+) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(certified);
+    // A resumed session would not be verified again: its certificate may have
+    // expired, or may not be let in any longer.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+/// A certificate with those that lead to its authority, and its key.
+fn certified(
+    certificate: &Path,
+    key_path: &Path,
+    password: &Password,
+    provider: &CryptoProvider,
+) -> Result<Arc<SingleCertAndKey>, TlsError> {
+    let chain = files::chain(certificate)?;
     let key = provider
         .key_provider
         .load_private_key(key::load(key_path, password)?)
@@ -155,21 +188,12 @@ fn server_config(section: &SslSection, password: &Password) -> Result<ServerConf
     if let (Some(key), Some(leaf)) = (key.public_key(), chain.first())
         && identity::public_key(leaf).is_ok_and(|certified| certified != key)
     {
-        let certificate = section.certificate.display();
+        let certificate = certificate.display();
         let problem = format!("the key does not belong to the certificate in {certificate}");
         return Err(TlsError::file(key_path, problem));
     }
-    let verifier = Verifier::new(&files::trust(&section.authenticate)?, &provider)?;
     let certified = SingleCertAndKey::from(CertifiedKey::new(chain, key));
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_client_cert_verifier(Arc::new(verifier))
-        .with_cert_resolver(Arc::new(certified));
-    // A resumed session would not be verified again: its certificate may have
-    // expired, or may not be let in any longer.
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    Ok(config)
+    Ok(Arc::new(certified))
 }
 
 #[cfg(test)]

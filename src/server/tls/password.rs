@@ -52,12 +52,17 @@ pub enum Password {
 impl Password {
     /// The source that the configuration names.
     pub fn of(section: &SslSection, zeod: &ZeodSection) -> Self {
+        match (Self::of_keys(zeod), &section.password_function) {
+            (Self::None, Some(function)) => Self::Function(function.clone()),
+            (of_keys, _) => of_keys,
+        }
+    }
+
+    /// The source for keys that have none of their own.
+    pub fn of_keys(zeod: &ZeodSection) -> Self {
         let file = zeod.key_password_file.clone().map(Self::File);
         let command = || zeod.key_password_command.clone().map(Self::Command);
-        let function = || section.password_function.clone().map(Self::Function);
-        file.or_else(command)
-            .or_else(function)
-            .unwrap_or(Self::None)
+        file.or_else(command).unwrap_or(Self::None)
     }
 
     /// Asks for it; waits for at most [`PASSWORD_TIME`].

@@ -1,6 +1,8 @@
-//! Keys as openssl writes them, and certificates that change under a running server.
+//! Keys as openssl writes them, and certificates that change under a running server,
+//! and nodes that check each other.
 
 mod keys;
+mod peers;
 mod reload;
 
 /// The key in all files of [`keys`].
