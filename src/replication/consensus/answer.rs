@@ -1,0 +1,113 @@
+//! What other nodes ask about a group.
+
+use openraft::raft::{AppendEntriesRequest, VoteRequest, VoteResponse};
+use tracing::debug;
+
+use super::group::{Group, Leadership};
+use super::timers::Action;
+use crate::replication::peers::{PeerStream, Reply, Request, StreamKind};
+use crate::replication::types::{NodeId, Types};
+
+impl Group {
+    /// Answers node `from`.
+    pub async fn handle(&self, from: NodeId, request: Request) -> Reply {
+        match request {
+            Request::Append(rpc) => self.append(rpc).await,
+            Request::RaftVote(rpc) => self.vote(rpc).await,
+            Request::PreVote { last_log, .. } => {
+                let own = self.core.raft.data_metrics().borrow().last_log;
+                Reply::PreVote {
+                    granted: self.core.pulse.may_vote() && last_log >= own,
+                    term: self.core.raft.metrics().borrow().current_term,
+                }
+            }
+            Request::LetGo { term } => {
+                if self.core.raft.metrics().borrow().current_term <= term {
+                    debug!(storage = %self.core.name, from, term, "the leader lets go");
+                    self.core.end_term(term).await;
+                }
+                Reply::Done
+            }
+            Request::Stand { term } => self.stand(term).await,
+            Request::ReadIndex => match self.core.read_index().await {
+                Ok(read_index) => Reply::ReadIndex(read_index),
+                Err(why) => self.refused(why),
+            },
+            Request::Service(request) => self.serve(from, request).await,
+            Request::Admin(request) => {
+                let services = self.core.services.lock().clone();
+                match services {
+                    Some(services) => Reply::Admin(services.admin(from, request).await),
+                    None => self.refused("this node is still starting".to_owned()),
+                }
+            }
+        }
+    }
+
+    /// Serves a stream of node `from`, to its end.
+    pub async fn handle_stream(&self, from: NodeId, kind: StreamKind, stream: PeerStream) {
+        let services = self.core.services.lock().clone();
+        if let Some(services) = services {
+            services.stream(from, kind, stream).await;
+        }
+    }
+
+    async fn append(&self, rpc: AppendEntriesRequest<Types>) -> Reply {
+        // Before Raft has dealt with it: its disk may take its time, while the leader is well.
+        let is_present = rpc.vote >= self.core.raft.metrics().borrow().vote;
+        if rpc.vote.is_committed() && is_present {
+            self.core.pulse.contact();
+        }
+        match self.core.raft.append_entries(rpc).await {
+            Ok(answer) => Reply::Append(answer),
+            Err(error) => self.refused(error.to_string()),
+        }
+    }
+
+    async fn vote(&self, rpc: VoteRequest<NodeId>) -> Reply {
+        let core = &self.core;
+        let known = core.raft.metrics().borrow().vote;
+        let last_log = core.raft.data_metrics().borrow().last_log;
+        if !core.pulse.may_vote() {
+            return Reply::RaftVote(VoteResponse::new(known, last_log, false));
+        }
+        let is_behind = rpc.last_log_id < last_log;
+        if known.is_committed() && known.leader_id.term < rpc.vote.leader_id.term && !is_behind {
+            // Its leader was silent for long enough; openraft would wait for its lease on top.
+            core.accept(rpc.vote.leader_id.term).await;
+        }
+        match core.raft.vote(rpc).await {
+            Ok(answer) => Reply::RaftVote(answer),
+            Err(error) => self.refused(error.to_string()),
+        }
+    }
+
+    async fn stand(&self, term: u64) -> Reply {
+        let known = self.core.raft.metrics().borrow().current_term;
+        // A word that was long under way must not disturb who leads by now.
+        let is_stale = known > term + 1 || !self.core.pulse.may_vote();
+        if !is_stale && self.core.pulse.stand() == Some(Action::Elect) {
+            self.core.elect().await;
+            return Reply::Done;
+        }
+        self.refused("this node has no vote, or another leads already".to_owned())
+    }
+
+    async fn serve(&self, from: NodeId, request: bytes::Bytes) -> Reply {
+        let leads = matches!(*self.core.leadership.borrow(), Leadership::Leader { .. });
+        let services = self.core.services.lock().clone();
+        match services {
+            Some(services) if leads => Reply::Service(services.serve(from, request).await),
+            Some(_) => self.refused("this node does not lead".to_owned()),
+            None => self.refused("this node is still starting".to_owned()),
+        }
+    }
+
+    fn refused(&self, why: String) -> Reply {
+        let leader = match &*self.core.leadership.borrow() {
+            Leadership::Follower { leader, member, .. } => Some((*leader, member.clone())),
+            Leadership::Leader { .. } | Leadership::Unknown => None,
+        };
+        Reply::Refused { leader, why }
+    }
+}
