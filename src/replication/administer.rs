@@ -1,0 +1,279 @@
+//! The administrator's requests, answered.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::admin::{AdminReply, AdminRequest, ClusterStatus, Outcome};
+use super::consensus::{ChangeError, Leadership};
+use super::net::Network;
+use super::node::{Node, Served};
+use super::peers::{Peers, Reply, Request};
+use super::types::{Member, NodeId};
+use crate::stats::replication::{GroupStatus, NodeStatus};
+
+/// Another node is waited for so long.
+const PEER_PATIENCE: Duration = Duration::from_secs(15);
+/// … and so long for its state.
+const GLANCE_PATIENCE: Duration = Duration::from_secs(2);
+/// A request goes from node to node at most so often: leaders may change meanwhile.
+const MAX_HOPS: usize = 3;
+/// A learner has to be nearly up to date within this time.
+const PROMOTE_PATIENCE: Duration = Duration::from_secs(10);
+
+impl Node {
+    /// Answers a request in JSON.
+    pub(super) async fn administer(&self, text: &str) -> String {
+        let reply = match AdminRequest::from_json(text) {
+            Ok(request) => self.answer(request).await,
+            Err(why) => AdminReply::Refused { why },
+        };
+        reply.to_json()
+    }
+
+    async fn answer(&self, request: AdminRequest) -> AdminReply {
+        match &request {
+            AdminRequest::Status { only_here } => {
+                AdminReply::Status(self.cluster_status(*only_here).await)
+            }
+            AdminRequest::Snapshot { storage } => {
+                let mut outcomes = Vec::new();
+                for (name, served) in self.named(storage.as_deref()) {
+                    served.group.snapshot().await;
+                    outcomes.push(Outcome::done(name, "what is applied is being saved"));
+                }
+                outcomes_or_unknown(outcomes, storage.as_deref())
+            }
+            AdminRequest::Join { node, storages, .. } => match self.why_not_join(*node, storages) {
+                Some(why) => AdminReply::Refused { why },
+                None => self.by_leaders(None, &request).await,
+            },
+            AdminRequest::Promote { node } => match self.why_not_promote(*node).await {
+                Some(why) => AdminReply::Refused { why },
+                None => self.by_leaders(None, &request).await,
+            },
+            AdminRequest::Remove { .. } => self.by_leaders(None, &request).await,
+            AdminRequest::Transfer { storage, .. } => {
+                self.by_leaders(storage.as_deref(), &request).await
+            }
+        }
+    }
+
+    fn why_not_join(&self, node: NodeId, storages: &[String]) -> Option<String> {
+        let own: Vec<_> = self.storages.keys().cloned().collect();
+        let mut theirs = storages.to_vec();
+        theirs.sort();
+        if own != theirs {
+            return Some(format!(
+                "the cluster has the storages {}, node {node} has {}; both have to have the same",
+                own.join(", "),
+                theirs.join(", ")
+            ));
+        }
+        if !self.in_cluster.load(Ordering::Acquire) {
+            return Some(format!(
+                "node {} belongs to no cluster itself; `zeod cluster init` begins one",
+                self.options.node
+            ));
+        }
+        None
+    }
+
+    /// A node that is late on purpose would make all commits late.
+    async fn why_not_promote(&self, node: NodeId) -> Option<String> {
+        let delay = if node == self.options.node {
+            self.options.apply_delay.as_secs_f64()
+        } else {
+            let groups = self.storages.values().map(Served::status);
+            let members = groups.flat_map(|group| group.members);
+            let member = members.into_iter().find(|member| member.node == node)?;
+            let address = member.address;
+            let known = glance(self.network.clone(), node, Member { address }).await?;
+            let own = known.nodes.into_iter().find(|known| known.node == node)?;
+            own.apply_delay_seconds
+        };
+        (delay > 0.0).then(|| {
+            format!(
+                "node {node} is {delay} s late on purpose (apply-delay) and cannot vote; take the \
+                 key out of its configuration and restart it first"
+            )
+        })
+    }
+
+    fn named(&self, storage: Option<&str>) -> impl Iterator<Item = (&String, &Served)> {
+        let is_wanted = move |name: &str| storage.is_none_or(|wanted| wanted == name);
+        let storages = self.storages.iter();
+        storages.filter(move |(name, _)| is_wanted(name))
+    }
+
+    /// Has each storage's leader do it.
+    async fn by_leaders(&self, storage: Option<&str>, request: &AdminRequest) -> AdminReply {
+        let mut outcomes = Vec::new();
+        for (name, served) in self.named(storage) {
+            outcomes.push(self.by_leader(name, served, request).await);
+        }
+        outcomes_or_unknown(outcomes, storage)
+    }
+
+    async fn by_leader(&self, name: &str, served: &Served, request: &AdminRequest) -> Outcome {
+        let mut why = "no leader is known".to_owned();
+        for _ in 0..MAX_HOPS {
+            let known = served.group.leadership().borrow().clone();
+            let next = match known {
+                Leadership::Leader { .. } => match lead(served, request).await {
+                    Ok(done) => return Outcome::done(name, done),
+                    Err(ChangeError::NotLeader { .. } | ChangeError::HandedOver { .. }) => None,
+                    // The next try may find another that is nearer.
+                    Err(error @ ChangeError::NotHandedOver(_)) => {
+                        why = error.to_string();
+                        None
+                    }
+                    Err(error) => return Outcome::failed(name, error.to_string()),
+                },
+                Leadership::Follower { leader, member, .. } => Some((leader, member)),
+                Leadership::Unknown => None,
+            };
+            let Some((leader, member)) = next else {
+                tokio::time::sleep(self.options.timers.election_timeout).await;
+                continue;
+            };
+            match self.pass_on(name, leader, &member, request).await {
+                Ok(outcome) => return outcome,
+                Err(error) => why = error,
+            }
+        }
+        Outcome::failed(name, why)
+    }
+
+    async fn pass_on(
+        &self,
+        name: &str,
+        leader: NodeId,
+        member: &Member,
+        request: &AdminRequest,
+    ) -> Result<Outcome, String> {
+        let text = Request::Admin(request.to_json());
+        let asked = self
+            .network
+            .call(leader, member, name, text, PEER_PATIENCE)
+            .await;
+        match asked {
+            Ok(Reply::Admin(text)) => match AdminReply::from_json(&text)? {
+                AdminReply::Done { storages } => storages
+                    .into_iter()
+                    .find(|outcome| outcome.storage == name)
+                    .ok_or_else(|| format!("node {leader} has no storage {name}")),
+                AdminReply::Refused { why } => Err(why),
+                AdminReply::Status(_) => Err(format!("node {leader} answered something else")),
+            },
+            Ok(Reply::Refused { why, .. }) => Err(format!("node {leader}: {why}")),
+            Ok(_) => Err(format!("node {leader} answered something else")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn cluster_status(&self, only_here: bool) -> ClusterStatus {
+        let own: Vec<GroupStatus> = self.storages.values().map(Served::status).collect();
+        let mut status = ClusterStatus {
+            node: self.options.node,
+            nodes: vec![self.status()],
+            storages: own.clone(),
+            own: Vec::new(),
+        };
+        if only_here {
+            return status;
+        }
+        let mut members: Vec<(NodeId, Member)> = Vec::new();
+        for member in own.iter().flat_map(|group| &group.members) {
+            if member.node != self.options.node && !members.iter().any(|m| m.0 == member.node) {
+                let address = member.address.clone();
+                members.push((member.node, Member { address }));
+            }
+        }
+        let mut asked = JoinSet::new();
+        for (node, member) in members {
+            asked.spawn(glance(self.network.clone(), node, member));
+        }
+        for answer in asked.join_all().await.into_iter().flatten() {
+            status.nodes.extend(answer.nodes);
+            for group in answer.storages {
+                let leads = group.leader == Some(group.node);
+                let mut known = status.storages.iter_mut();
+                let known = known.find(|known| known.storage == group.storage);
+                if let Some(known) = known.filter(|known| leads && group.term >= known.term) {
+                    *known = group;
+                }
+            }
+        }
+        status.nodes.sort_by_key(|node| node.node);
+        if status.storages != own {
+            status.own = own;
+        }
+        status
+    }
+
+    /// This node as others are told of it.
+    pub fn status(&self) -> NodeStatus {
+        NodeStatus {
+            node: self.options.node,
+            address: self.member.address.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            in_cluster: self.in_cluster.load(Ordering::Acquire),
+            log_bytes: self.log_bytes(),
+            log_limit_bytes: self.options.log_size_bytes,
+            apply_delay_seconds: self.options.apply_delay.as_secs_f64(),
+        }
+    }
+}
+
+/// What a node knows by itself; None: it does not answer.
+async fn glance(network: Network, node: NodeId, member: Member) -> Option<ClusterStatus> {
+    let request = AdminRequest::Status { only_here: true };
+    let text = Request::Admin(request.to_json());
+    let call = network.call(node, &member, "", text, GLANCE_PATIENCE);
+    match call.await {
+        Ok(Reply::Admin(text)) => match AdminReply::from_json(&text) {
+            Ok(AdminReply::Status(status)) => Some(status),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Does what only the leader of a storage can do; what was done.
+async fn lead(served: &Served, request: &AdminRequest) -> Result<String, ChangeError> {
+    let group = &served.group;
+    match request {
+        AdminRequest::Join { node, address, .. } => {
+            let address = address.clone();
+            group.add_learner(*node, Member { address }).await?;
+            Ok(format!("node {node} gets everything"))
+        }
+        AdminRequest::Promote { node } => {
+            group.promote(*node, PROMOTE_PATIENCE).await?;
+            Ok(format!("node {node} votes"))
+        }
+        AdminRequest::Remove { node } => match group.remove(*node).await {
+            Err(ChangeError::NoMember(_)) => Ok(format!("node {node} is no member")),
+            removed => removed.map(|()| format!("node {node} is removed")),
+        },
+        AdminRequest::Transfer { to: Some(to), .. } if *to == group.status().node => {
+            Ok(format!("node {to} leads already"))
+        }
+        AdminRequest::Transfer { to, .. } => match group.transfer_leader(*to).await {
+            Ok(leader) => Ok(format!("node {leader} leads")),
+            Err(error) => Err(ChangeError::NotHandedOver(error)),
+        },
+        AdminRequest::Status { .. } | AdminRequest::Snapshot { .. } => Ok(String::new()),
+    }
+}
+
+fn outcomes_or_unknown(outcomes: Vec<Outcome>, storage: Option<&str>) -> AdminReply {
+    match storage {
+        Some(storage) if outcomes.is_empty() => AdminReply::Refused {
+            why: format!("there is no storage {storage}"),
+        },
+        _ => AdminReply::Done { storages: outcomes },
+    }
+}

@@ -1,0 +1,187 @@
+//! Two small files in the directory of the log: `bootstrap`, by which an
+//! administrator makes a node the first of a cluster, and `member`, by which a
+//! node remembers that it belongs to one.
+//!
+//! Both are JSON. A file is there whole or not at all, also after a power cut: it
+//! is written beside, synced and renamed, and the directory is synced.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::types::NodeId;
+
+/// Asks the node to begin a cluster of its own.
+pub const BOOTSTRAP: &str = "bootstrap";
+/// Says that the node belongs to a cluster.
+pub const MEMBER: &str = "member";
+
+/// What `bootstrap` says. The node carries it out once and removes it then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bootstrap {
+    /// The node for which it was written.
+    pub node: NodeId,
+    /// Where the other nodes reach it.
+    pub address: String,
+    /// The storages that begin so.
+    pub storages: Vec<String>,
+}
+
+/// What `member` says. The node writes it before it acts as a member for the
+/// first time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// The id by which the others know it. A node that is given another one
+    /// starts with an empty directory.
+    pub node: NodeId,
+}
+
+/// Why such a file could not be read or written.
+#[derive(Debug, Error)]
+pub enum MarkerError {
+    /// The system says so.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or directory.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Something else wrote it.
+    #[error("{path} is not what zeod writes ({why}); move it away")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// Why.
+        why: String,
+    },
+}
+
+impl Bootstrap {
+    /// Reads it. None: nobody asked.
+    pub fn read(directory: &Path) -> Result<Option<Self>, MarkerError> {
+        read(&directory.join(BOOTSTRAP))
+    }
+
+    /// Writes it durably.
+    pub fn write(&self, directory: &Path) -> Result<(), MarkerError> {
+        write(directory, BOOTSTRAP, self)
+    }
+
+    /// Removes it durably: it is carried out.
+    pub fn remove(directory: &Path) -> Result<(), MarkerError> {
+        let path = directory.join(BOOTSTRAP);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(at(&path)(error)),
+            Ok(()) => sync_directory(directory),
+        }
+    }
+}
+
+impl Membership {
+    /// Reads it. None: the node has never belonged to a cluster.
+    pub fn read(directory: &Path) -> Result<Option<Self>, MarkerError> {
+        read(&directory.join(MEMBER))
+    }
+
+    /// Writes it durably.
+    pub fn write(&self, directory: &Path) -> Result<(), MarkerError> {
+        write(directory, MEMBER, self)
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, MarkerError> {
+    let text = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        text => text.map_err(at(path))?,
+    };
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|error| MarkerError::Unreadable {
+            path: path.display().to_string(),
+            why: error.to_string(),
+        })
+}
+
+fn write(directory: &Path, name: &str, value: &impl Serialize) -> Result<(), MarkerError> {
+    let path = directory.join(name);
+    let beside = directory.join(format!("{name}.new"));
+    let text = serde_json::to_vec(value)
+        .map_err(io::Error::from)
+        .map_err(at(&path))?;
+    let written = || {
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&beside)?;
+        file.write_all(&text)?;
+        file.write_all(b"\n")?;
+        file.sync_all()?;
+        fs::rename(&beside, &path)
+    };
+    written().map_err(at(&path))?;
+    sync_directory(directory)
+}
+
+fn sync_directory(directory: &Path) -> Result<(), MarkerError> {
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(at(directory))
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> MarkerError {
+    let path = path.display().to_string();
+    move |source| MarkerError::Io { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bootstrap() -> Bootstrap {
+        Bootstrap {
+            node: 1,
+            address: "db1:8101".to_owned(),
+            storages: vec!["1".to_owned(), "main".to_owned()],
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_until_it_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        assert_eq!(Bootstrap::read(directory).unwrap(), None);
+        assert_eq!(Membership::read(directory).unwrap(), None);
+        bootstrap().write(directory).unwrap();
+        bootstrap().write(directory).unwrap();
+        Membership { node: 7 }.write(directory).unwrap();
+        assert_eq!(Bootstrap::read(directory).unwrap(), Some(bootstrap()));
+        let member = Membership::read(directory).unwrap();
+        assert_eq!(member, Some(Membership { node: 7 }));
+        Bootstrap::remove(directory).unwrap();
+        Bootstrap::remove(directory).unwrap();
+        assert_eq!(Bootstrap::read(directory).unwrap(), None);
+        let left: Vec<_> = fs::read_dir(directory).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        fs::write(directory.join(BOOTSTRAP), "{\"node\": 1").unwrap();
+        let error = Bootstrap::read(directory).unwrap_err().to_string();
+        assert!(error.contains("bootstrap is not what zeod"), "{error}");
+        let missing = directory.join("missing");
+        assert!(bootstrap().write(&missing).is_err());
+        fs::create_dir(directory.join(MEMBER)).unwrap();
+        assert!(Membership::read(directory).is_err());
+    }
+}

@@ -1,0 +1,374 @@
+//! All that a node does for its cluster: the log, the network, and a group for
+//! each storage.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::consensus::{Group, GroupError, TimerSettings};
+use super::log::{GroupReader, Log, LogError, LogHealth};
+use super::marker::{Bootstrap, MarkerError, Membership};
+use super::net::{Listener, NetOptions, Network, PeerTls};
+use super::note::NoteError;
+use super::opening;
+use super::peers::{BoxFuture, PeerHandler, PeerStream, Peers, Reply, Request, StreamKind};
+use super::replica::{Patience, Replica, ServeRemote};
+use super::sending::Sending;
+use super::types::{Member, NodeId};
+use super::upkeep;
+use crate::storage::StorageError;
+use crate::storage::file::FileOptions;
+use crate::transaction::{Database, DatabaseOptions};
+
+/// A request to begin a cluster is looked for so often.
+const BOOTSTRAP_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How a node takes part; from `<replication>`.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// Its id.
+    pub node: NodeId,
+    /// Where it listens for the others; the host is what they are told, too.
+    pub address: String,
+    /// Where the log is.
+    pub directory: PathBuf,
+    /// How patient its groups are.
+    pub timers: TimerSettings,
+    /// How patient its clients have to be.
+    pub patience: Patience,
+    /// Without a quorum for so long, clients that write are turned away.
+    pub quorum_wait: Duration,
+    /// So much log is kept for nodes that are behind.
+    pub log_size_bytes: u64,
+    /// Entries are applied so late.
+    pub apply_delay: Duration,
+    /// What is sent to a node that is behind, in bytes per second.
+    pub catch_up_bytes_per_second: Option<u64>,
+}
+
+/// A storage that is replicated.
+#[derive(Clone, Debug)]
+pub struct StorageOptions {
+    /// Its name.
+    pub name: String,
+    /// Its file.
+    pub file: FileOptions,
+    /// How it is served.
+    pub database: DatabaseOptions,
+}
+
+/// Why a node cannot take part.
+#[derive(Debug, Error)]
+pub enum NodeError {
+    /// It cannot be listened on.
+    #[error("<replication> address {address}: {source}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The log.
+    #[error("<replication> directory: {0}")]
+    Log(#[from] LogError),
+    /// A small file in the directory.
+    #[error("<replication> directory: {0}")]
+    Marker(#[from] MarkerError),
+    /// What is known of a storage's state.
+    #[error("storage {name}: {source}")]
+    Note {
+        /// The storage.
+        name: String,
+        /// Why.
+        source: NoteError,
+    },
+    /// A storage's state cannot be noted.
+    #[error("storage {name}: {source}")]
+    Save {
+        /// The storage.
+        name: String,
+        /// Why.
+        source: super::applier::SaveError,
+    },
+    /// A storage.
+    #[error("storage {name}: {source}")]
+    Storage {
+        /// The storage.
+        name: String,
+        /// Why.
+        source: StorageError,
+    },
+    /// Its group.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+}
+
+/// One storage, and its database.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// The storage, as sessions see it.
+    pub replica: Arc<Replica>,
+    /// The same for clients.
+    pub database: Arc<Database>,
+    /// Its group.
+    pub group: Group,
+    /// Its log.
+    pub log: GroupReader,
+    /// What brings others up to date.
+    pub sending: Arc<Sending>,
+}
+
+/// This node. Runs until [`Self::stop`].
+#[derive(Debug)]
+pub struct Node {
+    pub(super) options: NodeOptions,
+    /// Where the others reach it.
+    pub(super) member: Member,
+    pub(super) network: Network,
+    pub(super) storages: BTreeMap<String, Served>,
+    log: parking_lot::Mutex<Option<Log>>,
+    health: watch::Receiver<LogHealth>,
+    pub(super) in_cluster: AtomicBool,
+    tasks: parking_lot::Mutex<JoinSet<()>>,
+    stop: watch::Sender<bool>,
+}
+
+impl Node {
+    /// Opens log and storages and begins to take part. Waits for the disk; to be
+    /// called on a thread of the runtime that may wait.
+    pub async fn start(
+        options: NodeOptions,
+        storages: Vec<StorageOptions>,
+        tls: Option<Arc<PeerTls>>,
+        opening: &(dyn Fn(&str) + Sync),
+    ) -> Result<Arc<Self>, NodeError> {
+        let node = options.node;
+        let network = Network::new(NetOptions { node, tls });
+        let listener = Listener::bind(&options.address, &network)
+            .await
+            .map_err(|source| NodeError::Listen {
+                address: options.address.clone(),
+                source,
+            })?;
+        let member = Member {
+            address: with_real_port(&options.address, &listener),
+        };
+        let (log, _) = Log::open(&options.directory, node, super::log::Options::default())?;
+        let peers: Arc<dyn Peers> = Arc::new(network.clone());
+        let mut served = BTreeMap::new();
+        for storage in storages {
+            opening(&storage.name);
+            let name = storage.name.clone();
+            let one = opening::open(&options, storage, &log, &peers).await?;
+            served.insert(name, one);
+        }
+        let health = log.health();
+        let node = Arc::new(Self {
+            in_cluster: AtomicBool::new(Membership::read(&options.directory)?.is_some()),
+            options,
+            member,
+            network,
+            storages: served,
+            log: parking_lot::Mutex::new(Some(log)),
+            health,
+            tasks: parking_lot::Mutex::default(),
+            stop: watch::Sender::new(false),
+        });
+        node.start_tasks(listener);
+        Ok(node)
+    }
+
+    fn start_tasks(self: &Arc<Self>, listener: Listener) {
+        let mut tasks = self.tasks.lock();
+        let mut stop = self.stop.subscribe();
+        let handler = Arc::new(Handler(Arc::downgrade(self)));
+        tasks.spawn(listener.serve(handler, async move {
+            let _ = stop.wait_for(|stop| *stop).await;
+        }));
+        for served in self.storages.values() {
+            let proposer = Arc::clone(served.replica.proposer());
+            tasks.spawn(proposer.run(served.group.clone()));
+            tasks.spawn(upkeep::save_regularly(
+                served.clone(),
+                self.options.log_size_bytes,
+            ));
+            tasks.spawn(upkeep::vote_when_whole(served.clone()));
+            tasks.spawn(upkeep::watch_stuck(served.clone()));
+            tasks.spawn(upkeep::count_leaders(served.clone()));
+            tasks.spawn(upkeep::look_through(served.clone()));
+            tasks.spawn(upkeep::turn_away(served.clone(), self.options.quorum_wait));
+        }
+        tasks.spawn(Arc::clone(self).begin_when_asked());
+    }
+
+    pub(super) fn with_log<T>(&self, work: impl FnOnce(&Log) -> T) -> Option<T> {
+        self.log.lock().as_ref().map(work)
+    }
+
+    /// Where the other nodes reach this one.
+    pub fn address(&self) -> &str {
+        &self.member.address
+    }
+
+    /// What is served, by name.
+    pub fn databases(&self) -> BTreeMap<String, Arc<Database>> {
+        let databases = self.storages.iter();
+        databases
+            .map(|(name, served)| (name.clone(), Arc::clone(&served.database)))
+            .collect()
+    }
+
+    /// Lets sessions of other nodes in.
+    pub fn serve_remotes(&self, serve: &ServeRemote) {
+        for served in self.storages.values() {
+            served.replica.serve_remotes(Arc::clone(serve));
+        }
+    }
+
+    /// Comes back when the node cannot go on: why.
+    pub async fn failed(&self) -> String {
+        let mut health = self.health.clone();
+        loop {
+            if let LogHealth::Dead(why) = &*health.borrow_and_update() {
+                return why.clone();
+            }
+            if health.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Hands leaderships over, saves what there is, and ends. No client is left.
+    pub async fn stop(&self) {
+        for served in self.storages.values() {
+            served.replica.applier.packs.close();
+            served.group.shutdown().await;
+        }
+        self.stop.send_replace(true);
+        let mut tasks = std::mem::take(&mut *self.tasks.lock());
+        tasks.shutdown().await;
+        for (name, served) in &self.storages {
+            let applier = Arc::clone(&served.replica.applier);
+            let saved = tokio::task::block_in_place(|| applier.save());
+            if let Err(error) = saved {
+                tracing::error!("storage {name}: {error}");
+            }
+        }
+        if let Some(log) = self.log.lock().take() {
+            tokio::task::block_in_place(|| log.close());
+        }
+    }
+
+    /// Begins a cluster when the administrator has asked for one.
+    async fn begin_when_asked(self: Arc<Self>) {
+        while !self.in_cluster.load(Ordering::Acquire) {
+            match Bootstrap::read(&self.options.directory) {
+                Ok(Some(asked)) => {
+                    if let Err(why) = self.begin(&asked).await {
+                        tracing::error!("the cluster cannot be begun: {why}");
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => tracing::error!("{error}"),
+            }
+            for served in self.storages.values() {
+                if served.group.is_initialized().await {
+                    self.belong();
+                }
+            }
+            tokio::time::sleep(BOOTSTRAP_INTERVAL).await;
+        }
+    }
+
+    /// Notes that the node belongs to a cluster.
+    pub(super) fn belong(&self) {
+        if self.in_cluster.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let membership = Membership {
+            node: self.options.node,
+        };
+        if let Err(error) = membership.write(&self.options.directory) {
+            tracing::error!("{error}");
+        }
+    }
+
+    async fn begin(&self, asked: &Bootstrap) -> Result<(), String> {
+        if asked.node != self.options.node {
+            return Err(format!(
+                "it was asked of node {}, and this is node {}",
+                asked.node, self.options.node
+            ));
+        }
+        for (name, served) in &self.storages {
+            let initialized = served.group.initialize(self.member.clone()).await;
+            served.group.vote_from_now_on();
+            match initialized {
+                Ok(()) | Err(super::consensus::ChangeError::Initialized) => {}
+                Err(error) => return Err(format!("storage {name}: {error}")),
+            }
+            upkeep::begin_log(served).await;
+            tracing::info!("storage {name}: node {} begins a cluster", asked.node);
+        }
+        Bootstrap::remove(&self.options.directory).map_err(|error| error.to_string())?;
+        self.belong();
+        Ok(())
+    }
+}
+
+/// With port 0 the system chose one.
+fn with_real_port(address: &str, listener: &Listener) -> String {
+    let port = listener.addresses().first().map(std::net::SocketAddr::port);
+    match (address.rsplit_once(':'), port) {
+        (Some((host, "0")), Some(port)) => format!("{host}:{port}"),
+        _ => address.to_owned(),
+    }
+}
+
+/// Answers the other nodes, while the node lives.
+struct Handler(std::sync::Weak<Node>);
+
+impl PeerHandler for Handler {
+    fn call<'a>(&'a self, from: NodeId, group: &'a str, request: Request) -> BoxFuture<'a, Reply> {
+        Box::pin(async move {
+            let Some(node) = self.0.upgrade() else {
+                return refused("this node is stopping".to_owned());
+            };
+            if let Request::Admin(text) = request {
+                return Reply::Admin(node.administer(&text).await);
+            }
+            match node.storages.get(group) {
+                Some(served) => served.group.handle(from, request).await,
+                None => refused(format!("this node has no storage {group}")),
+            }
+        })
+    }
+
+    fn stream<'a>(
+        &'a self,
+        from: NodeId,
+        group: &'a str,
+        kind: StreamKind,
+        stream: PeerStream,
+    ) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let served = self
+                .0
+                .upgrade()
+                .and_then(|node| node.storages.get(group).cloned());
+            if let Some(served) = served {
+                served.group.handle_stream(from, kind, stream).await;
+            }
+        })
+    }
+}
+
+fn refused(why: String) -> Reply {
+    Reply::Refused { leader: None, why }
+}

@@ -1,0 +1,162 @@
+//! What a node does for each storage from time to time.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::consensus::{Keep, Leadership};
+use super::node::Served;
+use crate::storage::Storage;
+use crate::types::Tid;
+
+/// Looked at so often …
+const INTERVAL: Duration = Duration::from_secs(2);
+/// … the state is saved when it has changed and was saved so long ago …
+const SAVE_INTERVAL: Duration = Duration::from_secs(30);
+/// … or so much was written since: that is what a crash has to write again.
+const SAVE_BYTES: u64 = 64 << 20;
+/// So many entries always stay in the log.
+const KEPT_ENTRIES: u64 = 1000;
+/// A node that was not heard of for so long gets what it lacks from `Data.fs`.
+const ABSENT_AFTER: Duration = Duration::from_hours(24);
+/// A member that was silent for longer is told not to be reached.
+pub const REACHED_WITHIN: Duration = Duration::from_secs(3);
+/// Is there a quorum?
+const QUORUM_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Saves the state of the storage, and drops the log that nobody needs; for ever.
+pub async fn save_regularly(served: Served, log_size_bytes: u64) {
+    let mut saved_at = Instant::now();
+    let mut saved = (None, 0);
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        let applier = &served.replica.applier;
+        let now = (applier.applied().0, applier.storage.size_bytes());
+        let grown = now.1.saturating_sub(saved.1);
+        if now.0 == saved.0 || (saved_at.elapsed() < SAVE_INTERVAL && grown < SAVE_BYTES) {
+            continue;
+        }
+        served.group.snapshot().await;
+        (saved, saved_at) = (now, Instant::now());
+        let Some(durable) = applier.noted() else {
+            continue;
+        };
+        let keep = Keep {
+            durable,
+            entries: KEPT_ENTRIES,
+            affordable_from: served.log.index_keeping(log_size_bytes).unwrap_or(0),
+            absent_after: ABSENT_AFTER,
+        };
+        served.group.purge_log(&keep).await;
+        if let Some(purged) = served.group.status().purged {
+            applier.files.purged(purged);
+        }
+    }
+}
+
+/// The log of a new cluster does not tell what its file held before: nobody may
+/// begin with its first entry; unless that was nothing.
+pub async fn begin_log(served: &Served) {
+    if served.replica.applier.storage.last_tid() == Tid::ZERO {
+        return;
+    }
+    served.group.snapshot().await;
+    for _ in 0..100 {
+        if let Some(durable) = served.replica.applier.noted() {
+            let keep = Keep {
+                durable,
+                entries: 0,
+                affordable_from: u64::MAX,
+                absent_after: Duration::ZERO,
+            };
+            return served.group.purge_log(&keep).await;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A node that abstains from votes takes part again once nothing is missing that
+/// a leader had committed after this node's start.
+pub async fn vote_when_whole(served: Served) {
+    while served.group.barrier(INTERVAL).await.is_err() {
+        tokio::time::sleep(QUORUM_INTERVAL).await;
+    }
+    if let Err(error) = served.log.declare_whole() {
+        tracing::error!("storage {}: {error}", served.replica.name());
+    }
+    served.group.vote_from_now_on();
+}
+
+/// Counts changes of the leader, for ever.
+pub async fn count_leaders(served: Served) {
+    let mut leadership = served.group.leadership();
+    let mut known = None;
+    while leadership.changed().await.is_ok() {
+        let leader = match &*leadership.borrow_and_update() {
+            Leadership::Leader { .. } => Some(served.group.node()),
+            Leadership::Follower { leader, .. } => Some(*leader),
+            Leadership::Unknown => None,
+        };
+        if leader.is_some() && leader != known {
+            served.replica.counters().leader_changes.increment();
+            known = leader;
+        }
+    }
+}
+
+/// A node that cannot apply what is committed leads nobody; for ever.
+pub async fn watch_stuck(served: Served) {
+    let mut stuck = served.replica.applier.stuck();
+    loop {
+        let is_stuck = stuck.borrow_and_update().is_some();
+        served.group.set_unfit(is_stuck);
+        if is_stuck {
+            served
+                .database
+                .close_writers("this server cannot go on with its cluster");
+            if served.group.term().is_some()
+                && let Err(error) = served.group.transfer_leader(None).await
+            {
+                tracing::warn!("storage {}: {error}", served.replica.name());
+                tokio::time::sleep(INTERVAL).await;
+                continue;
+            }
+        }
+        if stuck.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Learns which files the entries of the log name.
+pub async fn look_through(served: Served) {
+    let applier = &served.replica.applier;
+    let last = applier.applied().0.map_or(0, |last| last.index);
+    applier.files.look_through(served.log.clone(), last).await;
+}
+
+/// Sends clients that write away while there is no quorum, for ever: another
+/// node may have one.
+pub async fn turn_away(served: Served, quorum_wait: Duration) {
+    let mut was_told = false;
+    loop {
+        tokio::time::sleep(QUORUM_INTERVAL).await;
+        let lost = served.group.quorum_lost_since();
+        let is_long = lost.is_some_and(|since| since.elapsed() >= quorum_wait);
+        if is_long && !was_told {
+            tracing::error!(
+                "storage {}: no leader and no quorum for {:.1} s; clients that write are sent away",
+                served.replica.name(),
+                quorum_wait.as_secs_f64()
+            );
+            served
+                .database
+                .close_writers("this server has lost its cluster");
+        }
+        if was_told && lost.is_none() {
+            tracing::info!("storage {}: there is a quorum again", served.replica.name());
+        }
+        was_told = is_long;
+        served.replica.turns_writers_away(is_long);
+    }
+}
