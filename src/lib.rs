@@ -2,7 +2,7 @@
 //! `src/main.rs` only turns its verdict into an exit code.
 //!
 //! ```text
-//! types, stats <- wire, disk, config <- storage <- transaction <- session
+//! types, stats <- wire, disk, config <- storage <- transaction <- client <- session, replication
 //!              <- status <- server <- cli <- main
 //! ```
 //!
@@ -10,8 +10,10 @@
 //! knows no runtime. ARCHITECTURE.md tells the way of a request.
 
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod disk;
+pub mod replication;
 pub mod server;
 pub mod session;
 pub mod stats;

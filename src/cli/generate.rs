@@ -77,6 +77,7 @@ mod tests {
             ("zeod-config-check", "FILE"),
             ("zeod-ctl", "logreopen"),
             ("zeod-init", "DIR"),
+            ("zeod-cluster-transfer-leader", "storage"),
         ] {
             let path = directory.path().join("man").join(format!("{page}.1"));
             let text = fs::read_to_string(path).unwrap();
@@ -91,7 +92,7 @@ mod tests {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "zeod", &mut text);
             let text = String::from_utf8(text).unwrap();
-            for word in ["convert", "completions", "address-file"] {
+            for word in ["convert", "completions", "address-file", "transfer-leader"] {
                 assert!(text.contains(word), "{shell}: {word}");
             }
         }

@@ -1,6 +1,7 @@
 //! The command line. Without a subcommand it takes the place of Python's
 //! `runzeo`.
 
+mod cluster;
 mod config;
 mod ctl;
 mod generate;
@@ -41,6 +42,8 @@ enum Command {
     Ctl(ctl::Ctl),
     /// Make the directory of a new server: configuration, scripts, a systemd unit
     Init(init::Init),
+    /// Make several servers with the same storages one cluster, change it, say how it is
+    Cluster(cluster::ClusterArguments),
     /// Write completions for a shell
     Completions(generate::Completions),
     /// Write manual pages
@@ -55,6 +58,7 @@ pub fn main() -> ExitCode {
         Some(Command::Config(config)) => config::run(config),
         Some(Command::Ctl(ctl)) => ctl.run(),
         Some(Command::Init(init)) => init.run(),
+        Some(Command::Cluster(cluster)) => cluster::run(cluster),
         Some(Command::Completions(completions)) => completions.run(Arguments::command()),
         Some(Command::Man(man)) => man.run(Arguments::command()),
     }

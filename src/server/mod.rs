@@ -2,6 +2,7 @@
 //! and only here, the parts meet the runtime.
 
 mod activation;
+mod cluster;
 mod connection;
 mod drain;
 mod entrance;
@@ -23,15 +24,18 @@ mod tls;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::config::Config;
+use crate::replication::node::NodeError;
 use crate::session::Databases;
+use crate::stats::replication::NodeSource;
 use crate::status::{Phase, Watched};
 use crate::storage::StorageError;
-use crate::wire::Format;
 use activation::Handed;
+use cluster::{Part, PartEvent};
 use drain::Connections;
 use entrance::Entrance;
 use limits::{ABORT_TIME, Bounds, CHECKPOINT_INTERVAL, Limits};
@@ -44,7 +48,7 @@ use reload::Reload;
 pub use reload::Reread;
 use signals::{Signals, Wanted};
 use tls::Tls;
-pub use tls::TlsError;
+pub use tls::{PeerFiles, PeerTlsError, TlsError, peer_tls};
 
 /// Why the server did not start, or did not stop cleanly.
 #[derive(Debug, Error)]
@@ -71,6 +75,15 @@ pub enum ServerError {
     /// Connections cannot be encrypted as the configuration asks.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Connections between nodes cannot be encrypted as the configuration asks.
+    #[error(transparent)]
+    PeerTls(#[from] PeerTlsError),
+    /// The cluster.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// This node cannot go on.
+    #[error("replication has stopped: {0}; restart the server once the disk is well")]
+    NodeFailed(String),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {problem}")]
     Listen {
@@ -176,43 +189,45 @@ async fn serve(
         notify::status(&what);
         watched.set_phase(Phase::Starting(what));
     };
-    let databases = tokio::task::block_in_place(|| open::databases(config, &opening))?;
+    let (databases, mut part) = open_storages(config, &opening).await?;
+    if let Some(node) = part.node() {
+        watched.set_node(Arc::clone(node) as Arc<dyn NodeSource>);
+    }
     patience.abort();
     watched.set_databases(Arc::clone(&databases));
     watched.set_phase(Phase::Ready);
     if let Some(path) = address_file {
+        let lines = observers.lines().into_iter().chain(part.line());
         listeners
-            .write_address_file(path, &observers.lines())
+            .write_address_file(path, &lines.collect::<Vec<_>>())
             .map_err(ServerError::io(format!("writing {}", path.display())))?;
     }
     for address in listeners.addresses() {
         tracing::info!("listening on {address}");
     }
-    let reception = Arc::new(Reception {
-        databases: Arc::clone(&databases),
-        clients: Arc::clone(watched.clients()),
-        format: if config.zeo.msgpack == Some(true) {
-            Format::Msgpack
-        } else {
-            Format::Pickle
-        },
-        tls,
-        bounds: Arc::clone(bounds),
-    });
+    let reception = Reception::new(config, &databases, &watched, tls, bounds);
     let checkpoints = tokio::spawn(checkpoint_regularly(Arc::clone(&databases)));
     tokio::spawn(notify::feed_watchdog(Arc::clone(&databases)));
     tokio::spawn(packs::tell(Arc::clone(&databases)));
-    let connections = receive(&listeners, &reception, &mut signals, &mut reload).await;
+    let (connections, failed) =
+        receive(&listeners, &reception, &mut part, &mut signals, &mut reload).await;
     notify::stopping();
     watched.set_phase(Phase::Stopping);
     checkpoints.abort();
     listeners.close();
-    connections
-        .drain(reload.shutdown_time(), &mut signals)
-        .await;
+    // What this node cannot do any more nobody is to wait for.
+    let patience = match &failed {
+        Some(_) => Duration::ZERO,
+        None => reload.shutdown_time(),
+    };
+    connections.drain(patience, &mut signals).await;
+    part.stop().await;
     let closed = close(&databases);
     observers.close().await;
     closed?;
+    if let Some(why) = failed {
+        return Err(ServerError::NodeFailed(why));
+    }
     if let Some(path) = address_file {
         remove_address_file(path);
     }
@@ -220,13 +235,27 @@ async fn serve(
     Ok(())
 }
 
+/// Opens what the configuration names, by itself or as part of a cluster.
+async fn open_storages(
+    config: &Config,
+    opening: &(dyn Fn(&str) + Sync),
+) -> Result<(Arc<Databases>, Part), ServerError> {
+    if let Some(section) = &config.zeod.replication {
+        let part = Part::start(config, section, opening).await?;
+        return Ok((part.databases(), part));
+    }
+    let databases = tokio::task::block_in_place(|| open::databases(config, opening))?;
+    Ok((databases, Part::default()))
+}
+
 /// Lets clients in until the server is asked to stop.
 async fn receive(
     listeners: &Listeners,
     reception: &Arc<Reception>,
+    part: &mut Part,
     signals: &mut Signals,
     reload: &mut Reload<'_>,
-) -> Connections {
+) -> (Connections, Option<String>) {
     let status = format!("serving on {}", listeners.addresses().join(", "));
     notify::ready(&status);
     let mut connections = Connections::default();
@@ -236,10 +265,17 @@ async fn receive(
                 connections.forget_ended();
                 reception.receive(accepted, &mut connections);
             }
+            event = part.next() => match event {
+                PartEvent::Remote(stream, remote) => {
+                    connections.forget_ended();
+                    reception.receive_remote(stream, remote, &mut connections);
+                }
+                PartEvent::Failed(why) => return (connections, Some(why)),
+            },
             wanted = signals.next() => match wanted {
-                Wanted::Stop => return connections,
+                Wanted::Stop => return (connections, None),
                 // Nothing can be read again: the terminal was closed.
-                Wanted::Reload if !reload.is_possible() => return connections,
+                Wanted::Reload if !reload.is_possible() => return (connections, None),
                 Wanted::Reload => {
                     notify::reloading();
                     tokio::task::block_in_place(|| reload.run(&reception.databases));

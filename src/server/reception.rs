@@ -10,8 +10,12 @@ use super::limits::Bounds;
 use super::listener::Accepted;
 use super::tls::Tls;
 use super::{connection, tcp};
+use crate::config::Config;
+use crate::replication::peers::PeerStream;
 use crate::session::{Databases, Session};
 use crate::stats::Clients;
+use crate::status::Watched;
+use crate::transaction::Remote;
 use crate::wire::Format;
 
 /// What all connections share.
@@ -30,6 +34,27 @@ pub struct Reception {
 }
 
 impl Reception {
+    /// For clients of `databases`, as configured.
+    pub fn new(
+        config: &Config,
+        databases: &Arc<Databases>,
+        watched: &Watched,
+        tls: Option<Arc<Tls>>,
+        bounds: &Arc<Bounds>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            databases: Arc::clone(databases),
+            clients: Arc::clone(watched.clients()),
+            format: if config.zeo.msgpack == Some(true) {
+                Format::Msgpack
+            } else {
+                Format::Pickle
+            },
+            tls,
+            bounds: Arc::clone(bounds),
+        })
+    }
+
     /// Serves a client in a task of its own, unless there are too many.
     pub fn receive(self: &Arc<Self>, accepted: Accepted, connections: &mut Connections) {
         let address = match &accepted {
@@ -55,6 +80,25 @@ impl Reception {
                 }
                 Accepted::Unix(stream, _) => reception.serve(stream, session).await,
             }
+        });
+    }
+
+    /// Serves a session of another node of the cluster in the same way.
+    pub fn receive_remote(
+        self: &Arc<Self>,
+        stream: PeerStream,
+        remote: Remote,
+        connections: &mut Connections,
+    ) {
+        let name = format!("node {} session {}", remote.node, remote.session);
+        let session = Session::new(Arc::clone(&self.databases), name).for_remote(remote);
+        let inbox = Arc::clone(session.inbox());
+        let connected = self.clients.enter(session.client());
+        let reception = Arc::clone(self);
+        connections.spawn(inbox, async move {
+            let _connected = connected;
+            let (databases, bounds) = (&reception.databases, &reception.bounds);
+            connection::serve(stream, session, databases, Format::Msgpack, bounds).await;
         });
     }
 

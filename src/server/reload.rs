@@ -178,6 +178,7 @@ fn zeod_keys(old: &ZeodSection, new: &ZeodSection) -> Compared {
         key_password_file,
         key_password_command,
         access,
+        replication,
     } = new;
     vec![
         ("status-address", *status_address != old.status_address),
@@ -207,6 +208,7 @@ fn zeod_keys(old: &ZeodSection, new: &ZeodSection) -> Compared {
             *key_password_command != old.key_password_command,
         ),
         ("<access>", *access != old.access),
+        ("<replication>", *replication != old.replication),
     ]
 }
 

@@ -1,4 +1,4 @@
-use super::Snapshot;
+use super::{Snapshot, replication};
 
 /// An answer to a question with two outcomes, with words for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,9 +10,10 @@ pub struct Verdict {
 }
 
 /// Is the server at work? A storage that stopped writing needs the
-/// administrator, and a restart.
+/// administrator, and a restart. A quorum that is lost does not: this node has
+/// done nothing wrong, and a restart would bring nobody back.
 pub fn health(snapshot: &Snapshot) -> Verdict {
-    let stopped = stopped(snapshot);
+    let stopped = stopped(snapshot) + &replication::failed(snapshot);
     if stopped.is_empty() {
         return good("ok\n");
     }
@@ -21,10 +22,24 @@ pub fn health(snapshot: &Snapshot) -> Verdict {
 
 /// Is it to be sent clients? A storage that stopped writing still answers
 /// those that read, and the next server has the same disk, so that is no reason
-/// to send clients away.
+/// to send clients away. A node without a quorum turns away those that write,
+/// and other nodes may have one.
 pub fn readiness(snapshot: &Snapshot) -> Verdict {
+    let to_read = readiness_to_read(snapshot);
+    let without_quorum = replication::without_quorum(snapshot);
+    if to_read.is_good && !without_quorum.is_empty() {
+        return bad(without_quorum);
+    }
+    to_read
+}
+
+/// Is it to be sent clients that only read?
+pub fn readiness_to_read(snapshot: &Snapshot) -> Verdict {
     match (snapshot.state, &snapshot.doing) {
-        ("ready", _) => good("ready\n"),
+        ("ready", _) => match replication::not_of_use(snapshot) {
+            none if none.is_empty() => good("ready\n"),
+            problems => bad(problems),
+        },
         (state, Some(doing)) => bad(format!("{state}: {doing}\n")),
         (state, None) => bad(format!("{state}\n")),
     }

@@ -26,7 +26,7 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
 
-const INDEX: &str = "zeod\n\n/healthz\n/readyz\n/metrics\n/status.json\n";
+const INDEX: &str = "zeod\n\n/healthz\n/readyz\n/readyz/read\n/metrics\n/status.json\n";
 
 /// What is answered.
 #[derive(Debug, PartialEq, Eq)]
@@ -99,6 +99,7 @@ fn answer(method: &Method, path: &str, watched: &Watched) -> Answer {
         "/" => plain(StatusCode::OK, INDEX),
         "/healthz" => verdict(&health::health(&Snapshot::of(watched))),
         "/readyz" => verdict(&health::readiness(&Snapshot::of(watched))),
+        "/readyz/read" => verdict(&health::readiness_to_read(&Snapshot::of(watched))),
         "/metrics" => Answer {
             status: StatusCode::OK,
             content_type: EXPOSITION,

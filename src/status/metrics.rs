@@ -1,5 +1,6 @@
 use super::Snapshot;
 use super::exposition::{Exposition, Kind, Number, Unit};
+use super::replication;
 use super::snapshot::{RequestStatus, StorageStatus};
 use crate::stats::Observed;
 
@@ -23,7 +24,9 @@ pub fn text(snapshot: &Snapshot) -> String {
     storages.commits();
     storages.packs();
     storages.blobs();
-    storages.out.into_text()
+    let mut out = storages.out;
+    replication::metrics(&mut out, snapshot);
+    out.into_text()
 }
 
 fn server(out: &mut Exposition, snapshot: &Snapshot) {

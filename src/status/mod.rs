@@ -4,6 +4,7 @@
 //! ```text
 //! /healthz      is it to be left alone?    200, or 503 with the reason
 //! /readyz       is it to be sent clients?  200, or 503 with the reason
+//! /readyz/read  the same for clients that only read
 //! /metrics      Prometheus' text format; `metrics` has the names
 //! /status.json  the same and the clients; `snapshot` has the fields
 //! monitor       the text of ZEO 4's monitor server
@@ -18,6 +19,7 @@ mod http;
 mod metrics;
 mod monitor;
 mod process;
+mod replication;
 mod snapshot;
 
 use std::sync::Arc;
@@ -31,6 +33,7 @@ pub use snapshot::{Limits, Snapshot};
 
 use crate::session::Databases;
 use crate::stats::Clients;
+use crate::stats::replication::NodeSource;
 
 /// A connection that asks for the status ends after this, whatever it did.
 pub const CONNECTION_TIME: Duration = Duration::from_secs(10);
@@ -58,12 +61,14 @@ pub struct Watched {
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct State {
     phase: Phase,
     addresses: Vec<String>,
     /// None: they are not open yet.
     databases: Option<Arc<Databases>>,
+    /// None: the server is alone.
+    node: Option<Arc<dyn NodeSource>>,
 }
 
 impl Watched {
@@ -77,6 +82,7 @@ impl Watched {
                 phase: Phase::Starting("beginning".to_owned()),
                 addresses: Vec::new(),
                 databases: None,
+                node: None,
             }),
         }
     }
@@ -94,6 +100,11 @@ impl Watched {
     /// The storages are open.
     pub fn set_databases(&self, databases: Arc<Databases>) {
         self.state.lock().databases = Some(databases);
+    }
+
+    /// The server is one of several.
+    pub fn set_node(&self, node: Arc<dyn NodeSource>) {
+        self.state.lock().node = Some(node);
     }
 
     /// The server goes on to `phase`.

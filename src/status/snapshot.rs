@@ -5,7 +5,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::process::Process;
-use super::{Phase, Watched};
+use super::{Phase, State, Watched};
+use crate::stats::replication::{GroupStatus, NodeStatus};
 use crate::stats::{Client, Connections, Observed, TransactionStage};
 use crate::storage::PackProgress;
 use crate::transaction::Database;
@@ -40,6 +41,8 @@ pub struct Snapshot {
     pub limits: Limits,
     /// The storages, by name; empty until all are open.
     pub storages: Vec<StorageStatus>,
+    /// The node, where the server is one of several; null where it is alone.
+    pub replication: Option<NodeStatus>,
     /// The clients in the order of their coming; only for `/status.json`.
     pub clients: Vec<ClientStatus>,
 }
@@ -124,6 +127,9 @@ pub struct StorageStatus {
     /// Blobs that clients were sent.
     pub blobs_sent: u64,
     pub blob_bytes_sent: u64,
+    /// How replication goes, as this node sees it; null where nobody else has the
+    /// storage.
+    pub replication: Option<GroupStatus>,
     /// Requests by method; those that nobody made are left out.
     pub requests: BTreeMap<&'static str, RequestStatus>,
     #[serde(skip)]
@@ -184,11 +190,12 @@ pub struct ClientStatus {
 impl Snapshot {
     /// The server now, without the clients, of whom there can be many.
     pub fn of(watched: &Watched) -> Self {
-        let (phase, addresses, databases) = {
-            let state = watched.state.lock();
-            let databases = state.databases.clone();
-            (state.phase.clone(), state.addresses.clone(), databases)
-        };
+        let State {
+            phase,
+            addresses,
+            databases,
+            node,
+        } = watched.state.lock().clone();
         let (state, doing) = match phase {
             Phase::Starting(doing) => ("starting", Some(doing)),
             Phase::Ready => ("ready", None),
@@ -207,6 +214,7 @@ impl Snapshot {
             connections: watched.clients.totals(),
             limits: watched.limits.clone(),
             storages: storages.map(|database| storage(database)).collect(),
+            replication: node.map(|node| node.status()),
             clients: Vec::new(),
         }
     }
@@ -268,6 +276,7 @@ fn storage(database: &Database) -> StorageStatus {
         blob_bytes_received: stats.blob_bytes_received.get(),
         blobs_sent: stats.blobs_sent.get(),
         blob_bytes_sent: stats.blob_bytes_sent.get(),
+        replication: stats.group(),
         requests: requests(database),
         lock_waits: database.locks.waits(),
         batch_sizes: stats.batch_sizes.observed(),

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::config::{
-    Config, FileStorageConfig, LogHandler, LogTarget, Rotation, SslAuthentication, StorageConfig,
-    ZeodSection,
+    Config, FileStorageConfig, LogHandler, LogTarget, ReplicationSection, Rotation,
+    SslAuthentication, StorageConfig, ZeodSection,
 };
 
 /// The summary, line by line; warnings stand last.
@@ -30,6 +30,9 @@ impl Summary {
         self.server(config)?;
         for storage in &config.storages {
             self.storage(&storage.storage, &format!("storage {}", storage.name), 0)?;
+        }
+        if let Some(section) = &config.zeod.replication {
+            self.replication(section)?;
         }
         self.log(config)?;
         self.limits(&config.zeod)?;
@@ -101,6 +104,11 @@ impl Summary {
     fn storage(&mut self, storage: &StorageConfig, heading: &str, depth: usize) -> fmt::Result {
         match storage {
             StorageConfig::File(file) => self.file_storage(file, heading, depth),
+            StorageConfig::Client(client) => {
+                let servers: Vec<_> = client.servers.iter().map(ToString::to_string).collect();
+                let text = format!("storage {} of {}", client.storage, servers.join(", "));
+                self.line(heading, depth, &text)
+            }
             StorageConfig::Mapping { .. } => {
                 self.line(heading, depth, "in memory, gone when the server stops")
             }
@@ -155,6 +163,56 @@ impl Summary {
             write!(text, ", at most {}", bytes(quota))?;
         }
         self.line(heading, depth, &text)
+    }
+
+    fn replication(&mut self, section: &ReplicationSection) -> fmt::Result {
+        let text = format!(
+            "node {} at {}, log in {}{}, {} of it kept",
+            section.node_id,
+            section.address,
+            section.directory.display(),
+            directory(&section.directory),
+            bytes(section.log_size_bytes)
+        );
+        self.line("replication", 0, &text)?;
+        let peers = section.peers.iter();
+        let peers: Vec<_> = peers
+            .map(|peer| format!("{} at {}", peer.node_id, peer.address))
+            .collect();
+        let peers = match peers.as_slice() {
+            [] => "none named".to_owned(),
+            peers => peers.join(", "),
+        };
+        self.line("other nodes", 1, &peers)?;
+        let tls = match &section.tls {
+            None => "off".to_owned(),
+            Some(tls) => {
+                self.must_exist(&tls.certificate, "the node's certificate");
+                self.must_exist(&tls.key, "the node's private key");
+                self.must_exist(&tls.authority, "the nodes' authority");
+                let authority = tls.authority.display();
+                format!("on, for nodes with a certificate of {authority}")
+            }
+        };
+        self.line("TLS", 1, &tls)?;
+        let mut times = format!(
+            "heartbeat {}, election {}, clients wait {} for a leader and {} for a quorum",
+            seconds(section.heartbeat_interval),
+            seconds(section.election_timeout),
+            seconds(section.register_wait),
+            seconds(section.quorum_wait)
+        );
+        if section.apply_delay != Duration::ZERO {
+            write!(times, ", applied {} late", seconds(section.apply_delay))?;
+        }
+        self.line("times", 1, &times)?;
+        match section.catch_up_bytes_per_second {
+            None => Ok(()),
+            Some(rate) => {
+                let text = format!("at most {} per second to each node", bytes(rate));
+                self.line("catching up", 1, &text)
+            }
+        }
     }
 
     fn log(&mut self, config: &Config) -> fmt::Result {

@@ -56,7 +56,7 @@ impl EventLayer {
         let metadata = event.metadata();
         scratch.clear();
         event.record(scratch);
-        let mut severity = Severity::of(*metadata.level());
+        let mut severity = Severity::of_event(metadata);
         if scratch.critical && severity == Severity::Error {
             severity = Severity::Critical;
         }

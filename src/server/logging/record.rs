@@ -15,9 +15,27 @@ pub enum Severity {
     Critical,
 }
 
+/// Whose events are for its authors: it tells of each heartbeat, and calls a node
+/// that is away an error twice a second. What administrators have to know of
+/// it, `replication` tells.
+const FOR_AUTHORS: &str = "openraft";
+
 impl Severity {
+    /// The severity of an event from this place; only a field can raise it to critical.
+    pub fn of_event(metadata: &Metadata<'_>) -> Self {
+        Self::from_target(metadata.target(), *metadata.level())
+    }
+
+    fn from_target(target: &str, level: Level) -> Self {
+        let severity = Self::of(level);
+        if target.split("::").next() == Some(FOR_AUTHORS) {
+            return severity.min(Self::Debug);
+        }
+        severity
+    }
+
     /// The severity of a level; only a field can raise it to critical.
-    pub fn of(level: Level) -> Self {
+    fn of(level: Level) -> Self {
         match level {
             Level::TRACE => Self::Trace,
             Level::DEBUG => Self::Debug,
@@ -29,7 +47,7 @@ impl Severity {
 
     /// The most that an event from this place can turn out to be.
     pub fn at_most(metadata: &Metadata<'_>) -> Self {
-        let severity = Self::of(*metadata.level());
+        let severity = Self::of_event(metadata);
         if severity == Self::Error && metadata.fields().field("critical").is_some() {
             return Self::Critical;
         }
@@ -66,6 +84,7 @@ pub fn logger_name(target: &str) -> &'static str {
         (Some("zeod"), Some("storage"), _) => "ZODB.FileStorage",
         // What is told of one client.
         (Some("zeod"), Some("server"), Some("connection" | "listener")) => "ZEO.StorageServer",
+        (Some("zeod"), Some("replication"), _) => "ZEO.replication",
         (Some("zeod"), Some("cli" | "server"), _) => "ZEO.runzeo",
         _ => "ZEO.StorageServer",
     }
@@ -117,6 +136,7 @@ mod tests {
             ("zeod::storage::file::pack", "ZODB.FileStorage"),
             ("zeod::storage", "ZODB.FileStorage"),
             ("zeod::storages", "ZEO.StorageServer"),
+            ("zeod::replication::net::known", "ZEO.replication"),
             ("zeod::cli::serve", "ZEO.runzeo"),
             ("zeod::server", "ZEO.runzeo"),
             ("zeod::server::listener", "ZEO.StorageServer"),
@@ -127,6 +147,15 @@ mod tests {
         ] {
             assert_eq!(logger_name(target), name, "{target}");
         }
+    }
+
+    #[test]
+    fn what_is_for_the_authors_of_a_library_is_for_debugging() {
+        let of = Severity::from_target;
+        assert_eq!(of("openraft::core", Level::ERROR), Severity::Debug);
+        assert_eq!(of("openraft", Level::TRACE), Severity::Trace);
+        assert_eq!(of("openrafts", Level::ERROR), Severity::Error);
+        assert_eq!(of("zeod::openraft", Level::WARN), Severity::Warning);
     }
 
     #[test]

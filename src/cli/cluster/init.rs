@@ -1,0 +1,159 @@
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, chown};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::ask::Nodes;
+use super::{Done, Failure, OwnNode, Say, Server};
+use crate::replication::admin::ClusterStatus;
+use crate::replication::marker::{BOOTSTRAP, Bootstrap, Membership};
+use crate::server::{Identity, Owner};
+
+/// A server that runs looks each second whether it is to begin a cluster; then
+/// it takes part in an election.
+const BEGIN_PATIENCE: Duration = Duration::from_secs(30);
+
+/// `zeod cluster init`
+#[derive(Debug, Args)]
+pub struct Init {
+    #[command(flatten)]
+    pub own: OwnNode,
+}
+
+impl Init {
+    pub fn run(server: &Server, nodes: &Nodes, say: Say<'_>) -> Done {
+        check_peers(server, nodes)?;
+        let running = server
+            .address()
+            .ok()
+            .and_then(|address| nodes.glance(&address).ok());
+        if running.as_ref().is_some_and(belongs) {
+            return Err(belongs_already(server));
+        }
+        write(server)?;
+        let directory = server.section.directory.display();
+        if running.is_none() {
+            say(format!(
+                "node {} begins a cluster when zeod is started the next time: {directory}/{BOOTSTRAP} \
+                 says so",
+                server.id()
+            ));
+            return Ok(());
+        }
+        let address = server.address()?;
+        let deadline = Instant::now() + BEGIN_PATIENCE;
+        loop {
+            let status = nodes.glance(&address);
+            if status.as_ref().is_ok_and(belongs) {
+                say(format!(
+                    "node {} is a cluster now, with {}; other nodes can join",
+                    server.id(),
+                    storages(server)
+                ));
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(Failure::Failed(format!(
+                    "node {} has not begun a cluster within {} s; its log may say why",
+                    server.id(),
+                    BEGIN_PATIENCE.as_secs()
+                )));
+            }
+            nodes.wait();
+        }
+    }
+}
+
+fn belongs(status: &ClusterStatus) -> bool {
+    status.node(status.node).is_some_and(|own| own.in_cluster)
+}
+
+fn storages(server: &Server) -> String {
+    match server.storages().as_slice() {
+        [one] => format!("storage {one}"),
+        several => format!("the storages {}", several.join(", ")),
+    }
+}
+
+fn belongs_already(server: &Server) -> Failure {
+    let directory = server.section.directory.display();
+    Failure::Failed(format!(
+        "{directory} belongs to a cluster already, and nothing was changed. If that cluster is lost \
+         for good, stop zeod, move {directory} away, and give the command again"
+    ))
+}
+
+/// Two clusters with the same nodes would each take changes.
+fn check_peers(server: &Server, nodes: &Nodes) -> Done {
+    for peer in &server.section.peers {
+        let status = nodes.glance(&peer.address.to_string());
+        if status.is_ok_and(|status| belongs(&status)) {
+            return Err(Failure::Failed(format!(
+                "node {} at {} is in a cluster already, and a second one would not know of it. Use \
+                 \"zeod cluster join\" here; or take that node out of this configuration",
+                peer.node_id, peer.address
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn write(server: &Server) -> Done {
+    let failed = |error: &dyn ToString| Failure::Failed(error.to_string());
+    let directory = &server.section.directory;
+    let owner = owner(server)?;
+    make(directory, owner).map_err(|error| failed(&format!("{}: {error}", directory.display())))?;
+    if let Some(member) = Membership::read(directory).map_err(|error| failed(&error))? {
+        if member.node == server.id() {
+            return Err(belongs_already(server));
+        }
+        return Err(Failure::Failed(format!(
+            "{} belongs to node {}, and the configuration says that this is node {}; correct \
+             \"node-id\", or move the directory away",
+            directory.display(),
+            member.node,
+            server.id()
+        )));
+    }
+    let bootstrap = Bootstrap {
+        node: server.id(),
+        address: server.section.address.to_string(),
+        storages: server.storages(),
+    };
+    bootstrap.write(directory).map_err(|error| failed(&error))?;
+    give(&directory.join(BOOTSTRAP), owner).map_err(|error| failed(&error))
+}
+
+/// To whom files are given that root makes for the server.
+fn owner(server: &Server) -> Result<Option<Owner>, Failure> {
+    let Some(user) = &server.config.zeod.user else {
+        return Ok(None);
+    };
+    let usage = |error: &dyn ToString| Failure::Usage(error.to_string());
+    let identity = Identity::resolve(user).map_err(|error| usage(&error))?;
+    identity.check().map_err(|error| usage(&error))?;
+    Ok((!identity.is_own()).then(|| identity.owner()))
+}
+
+fn make(directory: &Path, owner: Option<Owner>) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => {
+            if let Some(parent) = directory.parent().filter(|parent| *parent != Path::new("")) {
+                fs::File::open(parent)?.sync_all()?;
+            }
+            give(directory, owner)
+        }
+    }
+}
+
+fn give(path: &Path, owner: Option<Owner>) -> io::Result<()> {
+    match owner {
+        Some((uid, gid)) => chown(path, Some(uid), Some(gid)),
+        None => Ok(()),
+    }
+}

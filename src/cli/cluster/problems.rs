@@ -1,0 +1,200 @@
+//! What is not well in a cluster.
+
+use super::table::time;
+use crate::replication::admin::ClusterStatus;
+use crate::replication::types::NodeId;
+use crate::stats::replication::{GroupStatus, MemberStatus};
+
+/// A node that is further behind is not well. Entries are applied within
+/// milliseconds; a slow disk or a pack may take a moment.
+const BEHIND_SECONDS: f64 = 10.0;
+
+/// A sentence for each problem, none where all is well.
+pub fn of(status: &ClusterStatus) -> Vec<String> {
+    let own = status.node(status.node);
+    // A node that has just begun notes it a moment later.
+    let leads = status.storages.iter().any(|group| group.leader.is_some());
+    if !leads && own.is_some_and(|own| !own.in_cluster) {
+        return vec![format!(
+            "node {} belongs to no cluster yet: use \"zeod cluster init\" on the first node, \"zeod \
+             cluster join\" on the others",
+            status.node
+        )];
+    }
+    let mut problems = Vec::new();
+    for group in &status.storages {
+        let of_group = group_problems(status, group);
+        problems.extend(
+            of_group
+                .into_iter()
+                .map(|problem| format!("storage {}: {problem}", group.storage)),
+        );
+    }
+    problems
+}
+
+fn group_problems(status: &ClusterStatus, group: &GroupStatus) -> Vec<String> {
+    let mut problems = Vec::new();
+    if let Some(why) = &group.failed {
+        problems.push(format!(
+            "node {} does not go on because of an error: {why}; mend that, and if it does not go on \
+             then, restart zeod there",
+            group.node
+        ));
+    }
+    match (group.leader, group.without_quorum_seconds) {
+        (Some(_), None) => {}
+        (_, Some(seconds)) => problems.push(format!(
+            "no leader with a quorum for {}; nothing can be written",
+            time(seconds)
+        )),
+        (None, None) => problems.push("no leader; nothing can be written".to_owned()),
+    }
+    let own = status.own_view(&group.storage);
+    let own = own.filter(|own| own.node != group.node);
+    match own {
+        Some(own) if group.member(own.node).is_none() => {
+            problems.push(format!("node {}, which was asked, is no member", own.node));
+        }
+        Some(own) if !own.has_quorum() => {
+            problems.push(format!("node {} does not hear the leader", own.node));
+        }
+        _ => {}
+    }
+    if group.is_changing {
+        problems.push(
+            "a change of the nodes is not complete; if it does not go on, give the command again"
+                .to_owned(),
+        );
+    }
+    let members = group.members.iter();
+    problems.extend(members.filter_map(|member| member_problem(status, group, member)));
+    problems
+}
+
+fn member_problem(
+    status: &ClusterStatus,
+    group: &GroupStatus,
+    member: &MemberStatus,
+) -> Option<String> {
+    let node = member.node;
+    if !is_reached(status, group, member) {
+        return Some(format!("node {node} at {} does not answer", member.address));
+    }
+    if member.catch_up.is_some() {
+        return Some(format!("node {node} is catching up"));
+    }
+    let behind = member.lag.map_or(0.0, |lag| lag.seconds) - delay(status, member);
+    (behind > BEHIND_SECONDS).then(|| format!("node {node} is {} behind", time(behind)))
+}
+
+/// How late the member is on purpose: its own node knows for sure.
+pub fn delay(status: &ClusterStatus, member: &MemberStatus) -> f64 {
+    let own = status.node(member.node);
+    own.map_or(member.apply_delay_seconds, |own| own.apply_delay_seconds)
+}
+
+/// Does the member answer? The leader knows; where there is none, the node
+/// that was asked has tried.
+pub fn is_reached(status: &ClusterStatus, group: &GroupStatus, member: &MemberStatus) -> bool {
+    let is_itself = |node: NodeId| node == member.node;
+    member.is_reached.unwrap_or_else(|| {
+        is_itself(group.node) || is_itself(status.node) || status.node(member.node).is_some()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{group, status};
+    use super::*;
+    use crate::stats::replication::{CatchUp, Lag};
+
+    fn with(change: impl FnOnce(&mut ClusterStatus)) -> Vec<String> {
+        let mut status = status();
+        change(&mut status);
+        of(&status)
+    }
+
+    #[test]
+    fn a_cluster_that_is_well_has_none() {
+        assert_eq!(with(|_| {}), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn each_problem_is_named() {
+        let group = |status: &mut ClusterStatus, change: fn(&mut GroupStatus)| {
+            change(&mut status.storages[0]);
+        };
+        let lag = |seconds| {
+            Some(Lag {
+                transactions: 9,
+                bytes: 9,
+                seconds,
+            })
+        };
+        let found = with(|status| group(status, |group| group.members[2].is_reached = Some(false)));
+        assert_eq!(found, ["storage 1: node 3 at db3:8101 does not answer"]);
+        let found = with(|status| status.storages[0].members[1].lag = lag(75.0));
+        assert_eq!(found, ["storage 1: node 2 is 1 min 15 s behind"]);
+        // Behind on purpose, and a moment.
+        let found = with(|status| {
+            status.nodes[2].apply_delay_seconds = 3600.0;
+            status.storages[0].members[2].lag = lag(3605.0);
+        });
+        assert_eq!(found, [] as [&str; 0]);
+        let catch_up = |status: &mut ClusterStatus| {
+            status.storages[0].members[2].catch_up = Some(CatchUp::default());
+        };
+        assert_eq!(with(catch_up), ["storage 1: node 3 is catching up"]);
+        let found = with(|status| group(status, |group| group.is_changing = true));
+        assert!(found[0].contains("is not complete"), "{found:?}");
+        let found = with(|status| group(status, |group| group.failed = Some("disk".to_owned())));
+        assert!(found[0].contains("because of an error: disk"), "{found:?}");
+        let found = with(|status| {
+            status.nodes[0].in_cluster = false;
+            status.storages[0].leader = None;
+        });
+        assert!(found[0].contains("zeod cluster init"), "{found:?}");
+    }
+
+    #[test]
+    fn without_a_leader_who_was_asked_says_who_is_there() {
+        let found = with(|status| {
+            let group = &mut status.storages[0];
+            group.leader = None;
+            group.without_quorum_seconds = Some(30.0);
+            for member in &mut group.members {
+                member.is_reached = None;
+            }
+            status.nodes.truncate(1);
+        });
+        assert_eq!(
+            found,
+            [
+                "storage 1: no leader with a quorum for 30 s; nothing can be written",
+                "storage 1: node 2 at db2:8101 does not answer",
+                "storage 1: node 3 at db3:8101 does not answer",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_node_that_is_cut_off_says_so() {
+        let found = with(|status| {
+            status.node = 2;
+            let mut own = group();
+            own.node = 2;
+            own.without_quorum_seconds = Some(3.0);
+            status.own = vec![own];
+        });
+        assert_eq!(found, ["storage 1: node 2 does not hear the leader"]);
+        let found = with(|status| {
+            status.node = 9;
+            let mut own = group();
+            own.node = 9;
+            status.own = vec![own];
+        });
+        let words = "storage 1: node 9, which was asked, is no member";
+        assert_eq!(found, [words]);
+    }
+}
