@@ -18,3 +18,15 @@ fn zeo_test_suite_passes() {
     let arguments = ["--die-with-parent", "--results", results];
     python_script::run("conformance/run.py", &arguments, LIMIT);
 }
+
+/// The tests of databases in files, whose servers are followers in clusters of three. Each cluster
+/// is made anew.
+#[test]
+#[ignore = "half an hour: see CONTRIBUTING.md"]
+fn zeo_test_suite_passes_through_a_follower() {
+    let wires: [&[&str]; 2] = [&["--wire", "pickle"], &["--wire", "msgpack"]];
+    for wire in wires {
+        let arguments = [&["--die-with-parent", "--through-follower"], wire].concat();
+        python_script::run("conformance/run.py", &arguments, 3 * LIMIT);
+    }
+}

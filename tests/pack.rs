@@ -161,6 +161,7 @@ fn pack(path: &Path, case: &Case) -> (Result<PackOutcome>, String) {
     };
     let options = PackOptions {
         gc: Some(case.gc),
+        until: None,
         on_removed_blob: Some(&mut on_removed),
     };
     let outcome = storage.pack_with(case.stop, options);

@@ -96,6 +96,7 @@ fn pack_with_fault(fault: Fault, names: Names, keep_old: bool, at: u64) -> bool 
         Tid::from_u64(STOP),
         PackOptions {
             gc: Some(true),
+            until: None,
             on_removed_blob: Some(&mut on_removed),
         },
     );
@@ -123,7 +124,7 @@ fn pack_with_fault(fault: Fault, names: Names, keep_old: bool, at: u64) -> bool 
     check(&storage, &model, &format!("{what}, after reopening"));
     model.settle(storage.last_tid().to_u64());
     commit(&storage, &mut model, &[(1, &[])]).unwrap();
-    storage.pack(Tid::from_u64(STOP), None).unwrap();
+    storage.pack(Tid::from_u64(STOP), None, None).unwrap();
     check(&storage, &model, &format!("{what}, packed again"));
     has_failed
 }
@@ -131,7 +132,7 @@ fn pack_with_fault(fault: Fault, names: Names, keep_old: bool, at: u64) -> bool 
 /// A pack that failed for once leaves a storage that works, unless it says otherwise.
 fn commit_and_pack_again(storage: &FileStorage, model: &mut Model, what: &str) {
     let Err(error) = commit(storage, model, &[(1, &[])]) else {
-        storage.pack(Tid::from_u64(STOP), None).unwrap();
+        storage.pack(Tid::from_u64(STOP), None, None).unwrap();
         check(storage, model, &format!("{what}, again"));
         return;
     };

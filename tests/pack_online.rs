@@ -91,7 +91,8 @@ fn reads_and_commits_go_on_and_nothing_is_lost() {
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
                 let stop = acknowledged.load(Ordering::SeqCst) - 50;
-                if let PackOutcome::Packed { .. } = storage.pack(Tid::from_u64(stop), None).unwrap()
+                if let PackOutcome::Packed { .. } =
+                    storage.pack(Tid::from_u64(stop), None, None).unwrap()
                 {
                     packs.fetch_add(1, Ordering::Relaxed);
                 }
@@ -151,7 +152,7 @@ fn a_closing_storage_interrupts_a_pack_and_a_second_pack_is_refused() {
             assert!(storage.is_packing());
             let phase = storage.pack_progress().unwrap().phase;
             assert_eq!(phase, PackPhase::Copying);
-            let second = storage.pack(Tid::MAX, None).unwrap_err();
+            let second = storage.pack(Tid::MAX, None, None).unwrap_err();
             assert_eq!(second.to_string(), "Already packing");
             scope.spawn(|| storage.close().unwrap());
             thread::sleep(Duration::from_millis(50));
@@ -159,6 +160,7 @@ fn a_closing_storage_interrupts_a_pack_and_a_second_pack_is_refused() {
         };
         let options = PackOptions {
             gc: None,
+            until: None,
             on_removed_blob: Some(&mut on_removed),
         };
         let outcome = storage.pack_with(Tid::MAX, options);
@@ -185,29 +187,32 @@ fn what_a_pack_refuses() {
     let path = directory.path().join("Data.fs");
     let storage = open(&path);
     // Python looks at the time before it looks whether there is anything.
-    let invalid = storage.pack(Tid::ZERO, None).unwrap_err();
+    let invalid = storage.pack(Tid::ZERO, None, None).unwrap_err();
     assert_eq!(invalid.to_string(), "Invalid pack time");
-    assert_eq!(storage.pack(Tid::MAX, None).unwrap(), PackOutcome::Nothing);
+    assert_eq!(
+        storage.pack(Tid::MAX, None, None).unwrap(),
+        PackOutcome::Nothing
+    );
     filled(&storage, 10);
     let options = FileOptions {
         read_only: true,
         ..FileOptions::new(&path)
     };
     let reader = FileStorage::open(Arc::new(RealDisk), options).unwrap();
-    let refused = reader.pack(Tid::MAX, None);
+    let refused = reader.pack(Tid::MAX, None, None);
     assert!(matches!(refused, Err(StorageError::ReadOnly)));
     // Before everything, and to an earlier time than before: nothing is lost.
     assert_eq!(
-        storage.pack(Tid::from_u64(5), None).unwrap(),
+        storage.pack(Tid::from_u64(5), None, None).unwrap(),
         PackOutcome::Nothing
     );
     assert!(matches!(
-        storage.pack(Tid::from_u64(60), None).unwrap(),
+        storage.pack(Tid::from_u64(60), None, None).unwrap(),
         PackOutcome::Packed { .. }
     ));
     let bytes = fs::read(&path).unwrap();
     for stop in [20, 60] {
-        let again = storage.pack(Tid::from_u64(stop), None).unwrap();
+        let again = storage.pack(Tid::from_u64(stop), None, None).unwrap();
         assert_eq!(again, PackOutcome::Nothing);
     }
     assert!(fs::read(&path).unwrap() == bytes);
@@ -219,12 +224,12 @@ fn a_missing_object_is_named_and_a_pack_without_collection_goes() {
     let storage = open(&directory.path().join("Data.fs"));
     let mut model = filled(&storage, 3);
     commit(&storage, &mut model, &[(0, &[1, 77])]).unwrap();
-    let error = storage.pack(Tid::MAX, None).unwrap_err();
+    let error = storage.pack(Tid::MAX, None, None).unwrap_err();
     assert!(
         error.to_string().contains("refers to object 0x4d"),
         "{error}"
     );
-    let outcome = storage.pack(Tid::MAX, Some(false)).unwrap();
+    let outcome = storage.pack(Tid::MAX, Some(false), None).unwrap();
     assert!(matches!(
         outcome,
         PackOutcome::Packed {
@@ -272,7 +277,7 @@ fn the_old_file_is_kept_or_not() {
         let end = usize::try_from(storage.size_bytes()).unwrap();
         let before = fs::read(&path).unwrap()[..end].to_vec();
         fs::write(&old, b"of the pack before").unwrap();
-        storage.pack(Tid::MAX, None).unwrap();
+        storage.pack(Tid::MAX, None, None).unwrap();
         assert_eq!(fs::read(&old).ok(), keep_old.then_some(before));
         assert!(directory.path().join("Data.fs.index").exists());
     }

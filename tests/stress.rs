@@ -13,21 +13,31 @@ const DEFAULT_SECONDS: u32 = 10;
 /// Starting eight clients, ending them and comparing their caches takes its time, too.
 const MARGIN: Duration = Duration::from_mins(2);
 
-fn stress(wire: &str) {
+fn stress(wire: &str, topology: &str) {
     let seconds = python_script::number("ZEOD_STRESS_SECONDS", DEFAULT_SECONDS);
     python_script::run(
         "stress/stress.py",
-        &[wire, &seconds.to_string()],
+        &[wire, &seconds.to_string(), topology],
         Duration::from_secs(seconds.into()) + MARGIN,
     );
 }
 
 #[test]
 fn eight_clients_lose_nothing_with_pickles() {
-    stress("pickle");
+    stress("pickle", "alone");
 }
 
 #[test]
 fn eight_clients_lose_nothing_with_msgpack() {
-    stress("msgpack");
+    stress("msgpack", "alone");
+}
+
+#[test]
+fn clients_of_servers_in_front_of_another_lose_nothing_with_pickles() {
+    stress("pickle", "fan-out");
+}
+
+#[test]
+fn clients_of_servers_in_front_of_another_lose_nothing_with_msgpack() {
+    stress("msgpack", "fan-out");
 }

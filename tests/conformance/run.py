@@ -12,6 +12,7 @@ import time
 
 import process
 
+FILE_TESTS = 'FileStorage|Blob|blob'     # what --through-follower is for
 RETRIES_AT_MOST = 20    # more failures than that are no accident
 
 
@@ -32,7 +33,7 @@ def main():
     import suite
 
     tests = suite.discover()
-    server.patch(args.reference)
+    server.patch(args.reference, args.through_follower)
     chosen = _choose(tests, args)
     if args.list:
         for test in chosen:
@@ -75,6 +76,8 @@ def _arguments():
     parser.add_argument('--wire', choices=['pickle', 'msgpack'], default='pickle')
     parser.add_argument('--reference', action='store_true',
                         help="run everything against ZEO's own server, as a baseline")
+    parser.add_argument('--through-follower', action='store_true',
+                        help='the tests of databases in files talk to a follower in a cluster of three')
     parser.add_argument('--include-waiting', action='store_true',
                         help='run the tests that wait for an issue too, and name those that pass')
     parser.add_argument('--results', metavar='FILE', help='write the outcome of each test here, as JSON')
@@ -92,6 +95,8 @@ def _arguments():
 
 
 def _choose(tests, args):
+    if args.through_follower:
+        tests = [test for test in tests if re.search(FILE_TESTS, test.key)]
     if args.filter:
         tests = [test for test in tests if re.search(args.filter, test.key)]
     if args.failed_in:

@@ -8,23 +8,27 @@ import sys
 import tempfile
 import time
 
+import cluster
 import process
 
 START_LIMIT_S = 33
 STOP_LIMIT_S = 15
-STORAGE_FILE_ENDINGS = ('', '.old', '.tmp', '.lock', '.index', '.pack')
+STORAGE_FILE_ENDINGS = ('', '.old', '.tmp', '.lock', '.index', '.pack', '.raft')
 
 servers = []        # every server that the current test started
 problems = []       # what went wrong with them outside of the test's own assertions
 start_count = 0
 use_python = False  # this test looks inside a Python server
+through_follower = False    # databases in files are those of three nodes, and the test talks to a follower
 _original = None
 
 
-def patch(reference):
+def patch(reference, follower):
     """Replace start_zeo_server under every name by which a loaded module knows it."""
-    global _original, use_python
+    global _original, use_python, through_follower
     import ZEO._forker
+
+    through_follower = follower
 
     _original = ZEO._forker.start_zeo_server
     use_python = reference
@@ -39,6 +43,7 @@ def begin_test(python):
     problems.clear()
     start_count = 0
     use_python = python
+    cluster.begin_test()
 
 
 def end_test():
@@ -63,10 +68,15 @@ def start_zeo_server(storage_conf=None, zeo_conf=None, port=None, keep=False, pa
         storage_conf = f'<filestorage>\n  path {path}\n</filestorage>\n'
     if blob_dir:
         storage_conf = f'<blobstorage>\n  blob-dir {blob_dir}\n{storage_conf}\n</blobstorage>\n'
-    config = f'{_zeo_section(zeo_conf, port, log)}\n{storage_conf}'
+    zeo_conf = _zeo_section(zeo_conf, port, log)
+    config = f'{zeo_conf}\n{storage_conf}'
     if show_config:
         print(config)
-    server = Server(config, [] if keep else _storage_files(storage_conf), start_timeout)
+    files = _storage_files(storage_conf)
+    if through_follower and cluster.fits(storage_conf):
+        server = cluster.Cluster(zeo_conf, storage_conf, files, keep, start_timeout)
+    else:
+        server = Server(config, [] if keep else files, start_timeout)
     servers.append(server)
     return server.address, server.stop
 
@@ -99,20 +109,19 @@ class Server:
         self.stopped = False
         # Apart from the test's own directory, which some tests look through.
         self.dir = tempfile.mkdtemp(prefix='server', dir=os.environ['CONFORMANCE_RUN_DIR'])
-        conf = os.path.join(self.dir, 'zeo.conf')
-        with open(conf, 'w') as f:
+        self.conf = os.path.join(self.dir, 'zeo.conf')
+        with open(self.conf, 'w') as f:
             f.write(config)
         address_file = os.path.join(self.dir, 'address')
         with open(os.path.join(self.dir, 'stderr'), 'wb') as stderr:
             self.process = subprocess.Popen(
-                [os.environ['ZEOD_BINARY'], '-C', conf, '--address-file', address_file],
+                [os.environ['ZEOD_BINARY'], '-C', self.conf, '--address-file', address_file],
                 stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr,
                 env=_environment(), preexec_fn=process.die_with_parent)
         try:
             self.address = self._wait_for_address(address_file, start_limit_s)
         except Exception:
-            self.process.kill()
-            self.process.wait()
+            self.kill()
             raise
 
     def _wait_for_address(self, path, limit_s):
@@ -131,6 +140,10 @@ class Server:
                     return _parse_address(address)
         raise RuntimeError(f'the address file has no line "zeo ADDRESS": {open(path).read()!r}')
 
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
     def stop(self, stop_timeout=None):
         """Terminate cleanly; a server that does not is a failure of the test, told by end_test."""
         if self.stopped:
@@ -142,27 +155,27 @@ class Server:
             try:
                 self.process.wait(STOP_LIMIT_S)
             except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+                self.kill()
                 problems.append(f'the server did not exit within {STOP_LIMIT_S} s of SIGTERM')
                 return
         if before is not None:
             problems.append(f'the server ended by itself with {before}')
         elif self.process.returncode != 0:
             problems.append(f'the server exited with {self.process.returncode} after SIGTERM')
-        self._remove_storage_files()
-
-    def _remove_storage_files(self):
         for path in self.storage_files:
-            for ending in STORAGE_FILE_ENDINGS:
-                try:
-                    os.remove(path + ending)
-                except FileNotFoundError:
-                    pass
+            remove_storage_file(path)
 
     def said(self, lines=40):
         with open(os.path.join(self.dir, 'stderr'), errors='replace') as f:
             return ''.join(f.readlines()[-lines:]).rstrip()
+
+
+def remove_storage_file(path):
+    for ending in STORAGE_FILE_ENDINGS:
+        try:
+            os.remove(path + ending)
+        except FileNotFoundError:
+            pass
 
 
 def _environment():

@@ -1,4 +1,5 @@
-"""Eight stock clients in processes of their own on fifty objects. Arguments: pickle or msgpack, seconds.
+"""Eight stock clients in processes of their own on fifty objects. Arguments: pickle or msgpack, seconds,
+and maybe fan-out: then most clients are those of two servers that stand in front of the one with the file.
 
 Each client checks what it reads as it goes; at the end the file tells whether an increment was lost,
 and whether what stands in the clients' caches is true.
@@ -226,6 +227,15 @@ def check_caches(path, results):
     return count
 
 
+def in_front(directory, number, wire, address):
+    """A server whose storage is the other's; small, so that its cache overflows."""
+    conf = os.path.join(directory, f'front{number}.conf')
+    with open(conf, 'w') as f:
+        f.write(f'<zeo>\n  address 127.0.0.1:0\n  msgpack {"true" if wire == "msgpack" else "false"}\n</zeo>\n'
+                f'<zeoclient>\n  server {address[0]}:{address[1]}\n  cache-size 4KB\n</zeoclient>\n')
+    return zeod.Zeod(directory, '-C', conf, name=f'front{number}')
+
+
 def main(directory):
     wire, seconds = sys.argv[1], float(sys.argv[2])
     path = os.path.join(directory, 'Data.fs')
@@ -234,9 +244,14 @@ def main(directory):
         f.write(f'<zeo>\n  address 127.0.0.1:0\n  msgpack {"true" if wire == "msgpack" else "false"}\n</zeo>\n'
                 f'<filestorage>\n  path {path}\n</filestorage>\n')
     server = zeod.Zeod(directory, '-C', conf)
+    fronts = [in_front(directory, number, wire, server.address) for number in (1, 2) if 'fan-out' in sys.argv]
+    addresses = [server.address, *(front.address for front in fronts)]
     zeod.run_all(directory, END_LIMIT_S, {'prepare': (prepare, server.address)})
     results = zeod.run_all(directory, seconds + END_LIMIT_S, {
-        f'client{number}': (run, server.address, directory, number, seconds) for number in range(CLIENTS)})
+        f'client{number}': (run, addresses[number % len(addresses)], directory, number, seconds)
+        for number in range(CLIENTS)})
+    for front in fronts:
+        front.stop()
     server.stop()
     acknowledged, uncertain, finished, total = check_counters(path, results)
     entries = check_caches(path, results)
