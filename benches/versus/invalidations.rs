@@ -30,7 +30,7 @@ pub fn run(
     listeners: usize,
     period: Duration,
 ) -> Result<Cell, Failure> {
-    let mut connections = loads::open(address, listeners)?;
+    let mut connections = loads::open(&[address], listeners)?;
     let mut writer = Connection::open(address, false)?;
     let stop = AtomicBool::new(false);
     let (sender, arrivals) = channel();

@@ -8,14 +8,18 @@
     reason = "a failure here ends the benchmark, and should"
 )]
 
+#[path = "../common/cell.rs"]
 mod cell;
+#[path = "../common/commits.rs"]
 mod commits;
 #[path = "../common/generator.rs"]
 mod generator;
 mod goals;
 mod invalidations;
 mod limit;
+#[path = "../common/load_requests.rs"]
 mod load_requests;
+#[path = "../common/loads.rs"]
 mod loads;
 mod mixed;
 mod options;

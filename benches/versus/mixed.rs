@@ -26,7 +26,7 @@ const WRITERS: Writers = Writers {
 pub fn run(address: SocketAddr, objects: &mut [Object], period: Duration) -> Result<Cell, Failure> {
     let half = objects.len() / 2;
     let (writable, readable) = objects.split_at_mut(half);
-    let alone = loads::run(address, readable, READERS, period)?;
+    let alone = loads::run(&[address], readable, READERS, period)?;
     let mut busy = beside_writers(address, writable, readable, period)?;
     busy.extra.insert(cell::P99_ALONE_US, alone.p99_us);
     busy.extra.insert(cell::RATE_ALONE, alone.rate);
@@ -42,8 +42,8 @@ fn beside_writers(
     period: Duration,
 ) -> Result<Cell, Failure> {
     let requests = loads::requests(address, readable)?;
-    let readers = loads::open(address, READERS.connections)?;
-    let writers = commits::open(address, WRITERS.connections)?;
+    let readers = loads::open(&[address], READERS.connections)?;
+    let writers = commits::open(&[address], WRITERS.connections)?;
     let barrier = Barrier::new(READERS.connections + WRITERS.connections);
     let (loads, commits) = thread::scope(|scope| {
         let barrier = &barrier;

@@ -59,8 +59,8 @@ impl Row {
         let address = server.address();
         let objects = &mut server.objects;
         match self.work {
-            Work::Loads(readers) => loads::run(address, objects, readers, period),
-            Work::Commits(writers) => commits::run(address, objects, writers, period),
+            Work::Loads(readers) => loads::run(&[address], objects, readers, period),
+            Work::Commits(writers) => commits::run(&[address], objects, writers, period),
             Work::LoadsBesideCommits => mixed::run(address, objects, period),
             Work::Invalidations { listeners } => {
                 invalidations::run(address, objects, listeners, period)
