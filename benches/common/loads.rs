@@ -21,15 +21,16 @@ pub struct Readers {
     pub depth: usize,
 }
 
-/// Runs the readers for `period` over all of `objects`.
+/// Runs the readers, shared out among the addresses of one database, for `period` over all of
+/// `objects`.
 pub fn run(
-    address: SocketAddr,
+    addresses: &[SocketAddr],
     objects: &[Object],
     readers: Readers,
     period: Duration,
 ) -> Result<Cell, Failure> {
-    let connections = open(address, readers.connections)?;
-    let requests = requests(address, objects)?;
+    let connections = open(addresses, readers.connections)?;
+    let requests = requests(addresses[0], objects)?;
     let barrier = Barrier::new(readers.connections);
     let results = thread::scope(|scope| {
         let readers: Vec<_> = connections
@@ -52,9 +53,11 @@ pub fn run(
 }
 
 /// Read-only connections, as the readers need no more.
-pub fn open(address: SocketAddr, count: usize) -> Result<Vec<Connection>, Failure> {
-    (0..count)
-        .map(|_| Connection::open(address, true))
+pub fn open(addresses: &[SocketAddr], count: usize) -> Result<Vec<Connection>, Failure> {
+    let addresses = addresses.iter().cycle();
+    addresses
+        .take(count)
+        .map(|address| Connection::open(*address, true))
         .collect()
 }
 

@@ -17,15 +17,16 @@ pub struct Writers {
     pub objects: usize,
 }
 
-/// Runs the writers for `period`; `objects` are shared out among them.
+/// Runs the writers for `period`; `objects` are shared out among them, and they among the
+/// addresses of one database.
 pub fn run(
-    address: SocketAddr,
+    addresses: &[SocketAddr],
     objects: &mut [Object],
     writers: Writers,
     period: Duration,
 ) -> Result<Cell, Failure> {
     let barrier = Barrier::new(writers.connections);
-    let connections = open(address, writers.connections)?;
+    let connections = open(addresses, writers.connections)?;
     let results = thread::scope(|scope| {
         let shares = shares(objects, writers);
         let threads: Vec<_> = connections
@@ -44,9 +45,12 @@ pub fn run(
     Ok(summarise(results, period))
 }
 
-pub fn open(address: SocketAddr, count: usize) -> Result<Vec<Connection>, Failure> {
-    (0..count)
-        .map(|_| Connection::open(address, false))
+/// Connections, each to the next one of the addresses.
+pub fn open(addresses: &[SocketAddr], count: usize) -> Result<Vec<Connection>, Failure> {
+    let addresses = addresses.iter().cycle();
+    addresses
+        .take(count)
+        .map(|address| Connection::open(*address, false))
         .collect()
 }
 
