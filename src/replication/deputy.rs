@@ -187,7 +187,18 @@ enum Attempt<T> {
 impl Courier {
     async fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        while let Some(wanted) = shared.next().await {
+        loop {
+            let wanted = tokio::select! {
+                wanted = shared.next() => wanted,
+                // Nothing may stay locked with one who may lead again some day.
+                () = self.superseded() => {
+                    self.way = None;
+                    continue;
+                }
+            };
+            let Some(wanted) = wanted else {
+                return;
+            };
             match wanted {
                 Wanted::Vote(buffer) => {
                     self.replica.counters().forwarded.increment();
@@ -205,6 +216,14 @@ impl Courier {
                 Wanted::Finish => self.finish().await,
                 Wanted::Abort => self.abort().await,
             }
+        }
+    }
+
+    /// Comes back when another leads than the one that the way leads to.
+    async fn superseded(&self) {
+        match &self.way {
+            Some(way) => self.replica.superseded(way.term).await,
+            None => std::future::pending().await,
         }
     }
 

@@ -29,6 +29,9 @@ use crate::transaction::{Database, DatabaseOptions};
 /// A request to begin a cluster is looked for so often.
 const BOOTSTRAP_INTERVAL: Duration = Duration::from_millis(500);
 
+/// So long a storage's group may take to hand over and to end.
+const GROUP_STOP_TIME: Duration = Duration::from_secs(10);
+
 /// How a node takes part; from `<replication>`.
 #[derive(Clone, Debug)]
 pub struct NodeOptions {
@@ -204,6 +207,10 @@ impl Node {
             tasks.spawn(upkeep::look_through(served.clone()));
             tasks.spawn(upkeep::turn_away(served.clone(), self.options.quorum_wait));
         }
+        if self.storages.len() > 1 {
+            let storages = self.storages.values().cloned().collect();
+            tasks.spawn(upkeep::spread_leaders(self.options.node, storages));
+        }
         tasks.spawn(Arc::clone(self).begin_when_asked());
     }
 
@@ -248,7 +255,15 @@ impl Node {
     pub async fn stop(&self) {
         for served in self.storages.values() {
             served.replica.applier.packs.close();
-            served.group.shutdown().await;
+            // One that cannot apply what is committed would wait for ever.
+            let shut_down = tokio::time::timeout(GROUP_STOP_TIME, served.group.shutdown());
+            if shut_down.await.is_err() {
+                tracing::warn!(
+                    "storage {}: its group did not end within {} s",
+                    served.replica.name(),
+                    GROUP_STOP_TIME.as_secs()
+                );
+            }
         }
         self.stop.send_replace(true);
         let mut tasks = std::mem::take(&mut *self.tasks.lock());

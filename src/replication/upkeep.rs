@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::consensus::{Keep, Leadership};
+use super::consensus::{Keep, Lead, Leadership, spread};
 use super::node::Served;
+use super::types::NodeId;
 use crate::storage::Storage;
 use crate::types::Tid;
 
@@ -21,6 +22,9 @@ const KEPT_ENTRIES: u64 = 1000;
 const ABSENT_AFTER: Duration = Duration::from_hours(24);
 /// A member that was silent for longer is told not to be reached.
 pub const REACHED_WITHIN: Duration = Duration::from_secs(3);
+/// How even the leaders are is looked at so often: a hand-over costs clients some
+/// tens of milliseconds, an uneven load costs nobody anything for a while.
+const SPREAD_INTERVAL: Duration = Duration::from_secs(60);
 /// Is there a quorum?
 const QUORUM_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -85,6 +89,44 @@ pub async fn vote_when_whole(served: Served) {
         tracing::error!("storage {}: {error}", served.replica.name());
     }
     served.group.vote_from_now_on();
+}
+
+/// Hands leaderships over until each node leads about as many storages, for ever.
+pub async fn spread_leaders(node: NodeId, storages: Vec<Served>) {
+    loop {
+        tokio::time::sleep(SPREAD_INTERVAL).await;
+        let leads = storages.iter().filter_map(|served| {
+            let status = served.group.status();
+            let leader = match status.leadership {
+                Leadership::Leader { .. } => node,
+                Leadership::Follower { leader, .. } => leader,
+                Leadership::Unknown => return None,
+            };
+            Some(Lead {
+                group: status.name.clone(),
+                leader,
+                able: status.able_to_lead(),
+            })
+        });
+        let leads: Vec<_> = leads.collect();
+        // While one has no leader there is something else to do.
+        let Some(next) = spread(node, &leads).filter(|_| leads.len() == storages.len()) else {
+            continue;
+        };
+        let own = storages
+            .iter()
+            .find(|served| served.replica.name() == next.group);
+        if let Some(served) = own {
+            tracing::info!(
+                "storage {}: node {} is to lead, so that all lead as many",
+                next.group,
+                next.to
+            );
+            if let Err(error) = served.group.transfer_leader(Some(next.to)).await {
+                tracing::info!("storage {}: {error}", next.group);
+            }
+        }
+    }
 }
 
 /// Counts changes of the leader, for ever.

@@ -83,6 +83,8 @@ impl Registered {
         blocking: &dyn Blocking,
     ) -> Outcome<'static> {
         let database = Arc::clone(&self.database);
+        // Where another server decided a moment ago it may still hold locks.
+        self.abort_elsewhere();
         // What an earlier leadership granted protects nothing any more.
         let held = match held {
             Some(held) if held.term != term => {
