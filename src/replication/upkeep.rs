@@ -24,7 +24,7 @@ const ABSENT_AFTER: Duration = Duration::from_hours(24);
 pub const REACHED_WITHIN: Duration = Duration::from_secs(3);
 /// How even the leaders are is looked at so often: a hand-over costs clients some
 /// tens of milliseconds, an uneven load costs nobody anything for a while.
-const SPREAD_INTERVAL: Duration = Duration::from_secs(60);
+const SPREAD_INTERVAL: Duration = Duration::from_mins(1);
 /// Is there a quorum?
 const QUORUM_INTERVAL: Duration = Duration::from_millis(250);
 

@@ -20,7 +20,7 @@ LIMIT_S = 170
 def run():
     from ZEO.tests import testZEO
 
-    server.patch(reference=False)
+    server.patch(reference=False, follower=False)
     names = [name for name in dir(testZEO.DemoStorageTests) if name.startswith(PREFIXES)]
     result = unittest.TestResult()
     problems = []
