@@ -28,9 +28,10 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// Keeps a batch; its number.
+    /// Keeps a batch; its number. An entry that this node proposed before it was
+    /// restarted must not be taken for one of now.
     pub fn add(&self, batch: Proposed) -> u64 {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let number = next_number(&self.next);
         self.batches.lock().insert(number, batch);
         number
     }
@@ -52,20 +53,9 @@ pub struct Finishing {
 }
 
 impl Finishing {
-    /// A number for a session; no two have the same, also not over restarts:
-    /// they begin at the time of the start.
+    /// A number for a session.
     pub fn number(&self) -> u64 {
-        let unused = self.next.load(Ordering::Relaxed);
-        if unused == 0 {
-            let now = std::time::SystemTime::now()
-                .duration_since(std::time::UNIX_EPOCH)
-                .unwrap_or_default();
-            let begin = u64::try_from(now.as_nanos()).unwrap_or(1).max(1);
-            let _ = self
-                .next
-                .compare_exchange(0, begin, Ordering::Relaxed, Ordering::Relaxed);
-        }
-        self.next.fetch_add(1, Ordering::Relaxed)
+        next_number(&self.next)
     }
 
     /// `inbox` waits for the end of the transaction of session `number`.
@@ -93,9 +83,35 @@ impl Finishing {
     }
 }
 
+/// A number that no other has, also not over restarts: they begin at the time of
+/// the first one.
+fn next_number(next: &AtomicU64) -> u64 {
+    if next.load(Ordering::Relaxed) == 0 {
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
+        let begin = u64::try_from(now.as_nanos()).unwrap_or(1).max(1);
+        let _ = next.compare_exchange(0, begin, Ordering::Relaxed, Ordering::Relaxed);
+    }
+    next.fetch_add(1, Ordering::Relaxed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_batch_has_no_number_of_an_earlier_run() {
+        let batch = || Proposed {
+            committing: Vec::new(),
+            origins: Vec::new(),
+            reservations: Vec::new(),
+        };
+        let earlier = Pending::default().add(batch());
+        let now = Pending::default();
+        assert_ne!(now.add(batch()), earlier);
+        assert!(now.take(earlier).is_none());
+    }
 
     #[test]
     fn a_finish_is_told_once_and_numbers_differ() {

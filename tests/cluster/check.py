@@ -242,7 +242,9 @@ def check_caches(caches, revisions, pack_tid):
             later = next((own for own in tids if own > tid), None)
             if tid not in tids:
                 check((later or z64) < pack_tid and end_tid != z64 or end_tid != z64 and end_tid < pack_tid
-                      or end_tid == z64 and not tids,
+                      or end_tid == z64 and not tids
+                      # What the client knew last came before, and a pack has taken it away since.
+                      or end_tid == z64 and later is not None and last_tid < later,
                       f'{entry}: no such revision')
                 continue
             check(data == dict(revisions[oid])[tid], f'{entry}: other data')
