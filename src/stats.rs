@@ -80,6 +80,8 @@ pub struct StorageStats {
     pub conflicts: Counter,
     /// Votes whose conflicts were given to the client to resolve.
     pub conflicts_handed_back: Counter,
+    /// Requests that failed since the disk was full.
+    pub full_disk_refusals: Counter,
     /// Conflicts resolved on the server.
     pub conflicts_resolved: Counter,
     /// Transactions begun and not ended.
@@ -116,6 +118,7 @@ impl StorageStats {
             aborts: Counter::default(),
             conflicts: Counter::default(),
             conflicts_handed_back: Counter::default(),
+            full_disk_refusals: Counter::default(),
             conflicts_resolved: Counter::default(),
             active_txns: Gauge::default(),
             requests: RequestStats::new(methods),

@@ -131,6 +131,14 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     fn try_lock(&self) -> io::Result<bool>;
 }
 
+/// Has the file system no room left, for all or for this user?
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 /// Fills all of `buffer`, or fails with [`io::ErrorKind::UnexpectedEof`].
 pub fn read_exact_at(
     file: &dyn DiskFile,

@@ -233,6 +233,12 @@ impl Applier {
 
     /// Tells why this node cannot go on, and waits before the next try.
     pub(super) async fn wait_stuck(&self, why: &str) {
+        self.tell_stuck(why);
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+
+    /// Tells why this node cannot go on; once, until it can.
+    pub(super) fn tell_stuck(&self, why: &str) {
         if self.stuck.borrow().is_none() {
             tracing::error!(
                 critical = true,
@@ -242,7 +248,6 @@ impl Applier {
             );
             self.stuck.send_replace(Some(why.into()));
         }
-        tokio::time::sleep(RETRY_PAUSE).await;
     }
 
     pub(super) fn go_on(&self) {

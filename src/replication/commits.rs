@@ -108,7 +108,9 @@ impl Applier {
 
     async fn assembled(&self, commit: Commit) -> Committing {
         loop {
-            match self.files.complete(commit.clone(), || self.others()).await {
+            let others = || self.others();
+            let trouble = |why: &str| self.tell_stuck(why);
+            match self.files.complete(commit.clone(), others, trouble).await {
                 Ok(transaction) => {
                     self.go_on();
                     return transaction;

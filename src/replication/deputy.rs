@@ -27,8 +27,11 @@ use crate::wire::{Exception, Request, TransactionKey, Value};
 /// A leader that does not let a session in within this time is asked again: it
 /// may be another by then.
 const OPEN_PATIENCE: Duration = Duration::from_secs(2);
-/// After a failure the leader is asked again after this time.
-const PAUSE: Duration = Duration::from_millis(20);
+/// After a failure the leader is asked again after this time, and after each
+/// further one later, …
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// … up to this.
+const LAST_PAUSE: Duration = Duration::from_millis(200);
 
 const NOBODY_TOOK_IT: &str = "no leader of the cluster took the transaction in time";
 
@@ -251,11 +254,15 @@ impl Courier {
     /// None: nobody took it in time.
     async fn vote(&mut self) -> Result<Value<'static>, Option<Exception>> {
         let deadline = Instant::now() + self.replica.patience();
+        let mut pause = FIRST_PAUSE;
         loop {
             match self.try_vote().await {
                 Attempt::Done(told) => return Ok(told),
                 Attempt::Refused(exception) => return Err(Some(exception)),
-                Attempt::Lost if Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
+                Attempt::Lost if Instant::now() < deadline => {
+                    self.replica.leader_changed(pause).await;
+                    pause = (pause * 2).min(LAST_PAUSE);
+                }
                 Attempt::Lost => return Err(None),
             }
         }
@@ -379,7 +386,6 @@ impl Way {
             Ok(found) => found,
             Err(why) => {
                 tracing::debug!("storage {}: {why}", replica.name());
-                replica.leader_changed().await;
                 return None;
             }
         };

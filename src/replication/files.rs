@@ -92,20 +92,21 @@ impl Files {
     }
 
     /// The transaction, with the files that it needs; those that are not here
-    /// come from `others`, however long that takes.
+    /// come from `others`, however long that takes; `trouble` is told why.
     pub async fn complete(
         &self,
         commit: Commit,
         others: impl Fn() -> Vec<(NodeId, Member)>,
+        trouble: impl Fn(&str),
     ) -> std::result::Result<Committing, String> {
         let tid = commit.tid;
         let blobs = commit.blobs.clone();
         if let Payload::Staged(digest) = &commit.payload {
-            self.staging.fetch(*digest, None, &others).await;
+            self.staging.fetch(*digest, None, &others, &trouble).await;
         }
         for (oid, digest) in &blobs {
             let place = Some((*oid, tid));
-            self.staging.fetch(*digest, place, &others).await;
+            self.staging.fetch(*digest, place, &others, &trouble).await;
         }
         tokio::task::block_in_place(|| self.assemble(commit, tid))
     }

@@ -12,6 +12,7 @@ pub mod consensus;
 pub mod deputy;
 pub mod entry_codec;
 pub mod files;
+mod fitness;
 pub mod history;
 pub mod log;
 pub mod machine;

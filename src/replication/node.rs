@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::consensus::{Group, GroupError, TimerSettings};
+use super::fitness;
 use super::log::{GroupReader, Log, LogError, LogHealth};
 use super::marker::{Bootstrap, MarkerError, Membership};
 use super::net::{Listener, NetOptions, Network, PeerTls};
@@ -202,7 +203,7 @@ impl Node {
                 self.options.log_size_bytes,
             ));
             tasks.spawn(upkeep::vote_when_whole(served.clone()));
-            tasks.spawn(upkeep::watch_stuck(served.clone()));
+            tasks.spawn(fitness::watch(served.clone()));
             tasks.spawn(upkeep::count_leaders(served.clone()));
             tasks.spawn(upkeep::look_through(served.clone()));
             tasks.spawn(upkeep::turn_away(served.clone(), self.options.quorum_wait));

@@ -178,12 +178,14 @@ impl Replica {
         Ok(Box::new(near))
     }
 
-    /// Waits until another leadership is known, but not for long.
-    pub(super) async fn leader_changed(&self) {
-        const LONGEST: Duration = Duration::from_millis(200);
-        if let Some(group) = self.group() {
-            let mut leadership = group.leadership();
-            let _ = tokio::time::timeout(LONGEST, leadership.changed()).await;
+    /// Waits until another leadership is known, but not longer than `longest`.
+    pub(super) async fn leader_changed(&self, longest: Duration) {
+        match self.group() {
+            Some(group) => {
+                let mut leadership = group.leadership();
+                let _ = tokio::time::timeout(longest, leadership.changed()).await;
+            }
+            None => tokio::time::sleep(longest).await,
         }
     }
 
@@ -232,6 +234,13 @@ impl Replica {
 
     async fn is_up_to_date(&self, read_only: bool) -> std::result::Result<(), Arc<str>> {
         let group = self.group().ok_or(STARTING)?;
+        let stuck = self.applier.stuck().borrow().clone();
+        match stuck {
+            // It sees an older state, but a true one.
+            Some(_) if read_only => return Ok(()),
+            Some(why) => return Err(format!("this server cannot take changes: {why}").into()),
+            None => {}
+        }
         let patience = if read_only {
             self.patience.read
         } else {
@@ -458,8 +467,16 @@ impl Services for SharedReplica {
             match kind {
                 StreamKind::Zeo => {
                     let serve = self.0.remotes.lock().clone();
-                    if let Some(serve) = serve {
-                        serve_remote(serve, from, stream).await;
+                    let (Some(serve), Some(group)) = (serve, self.0.group()) else {
+                        return;
+                    };
+                    tokio::select! {
+                        () = serve_remote(serve, from, stream) => {}
+                        // What it has locked would stay so until TCP gives up.
+                        () = group.lost_sight_of(from) => tracing::info!(
+                            "storage {}: node {from} is silent; a session of it is given up",
+                            self.0.name
+                        ),
                     }
                 }
                 StreamKind::CatchUp => {

@@ -146,30 +146,6 @@ pub async fn count_leaders(served: Served) {
     }
 }
 
-/// A node that cannot apply what is committed leads nobody; for ever.
-pub async fn watch_stuck(served: Served) {
-    let mut stuck = served.replica.applier.stuck();
-    loop {
-        let is_stuck = stuck.borrow_and_update().is_some();
-        served.group.set_unfit(is_stuck);
-        if is_stuck {
-            served
-                .database
-                .close_writers("this server cannot go on with its cluster");
-            if served.group.term().is_some()
-                && let Err(error) = served.group.transfer_leader(None).await
-            {
-                tracing::warn!("storage {}: {error}", served.replica.name());
-                tokio::time::sleep(INTERVAL).await;
-                continue;
-            }
-        }
-        if stuck.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
 /// Learns which files the entries of the log name.
 pub async fn look_through(served: Served) {
     let applier = &served.replica.applier;

@@ -9,7 +9,7 @@ use crate::disk::Access;
 use crate::stats::StorageStats;
 use crate::storage::StorageError;
 use crate::storage::blob::{BlobFile, BlobUpload, PendingBlob};
-use crate::transaction::Blocking;
+use crate::transaction::{Blocking, BufferError};
 use crate::types::{Oid, Tid};
 use crate::wire::{Exception, MessageId, Method, Reply, ServerCall, TransactionKey};
 
@@ -38,6 +38,16 @@ struct BlobSend {
     asked_at: Instant,
     /// None: nothing was sent yet.
     position: Option<u64>,
+}
+
+/// A blob that comes in pieces.
+#[derive(Debug)]
+pub(super) enum Upload {
+    /// As far as it has come.
+    Taking(BlobUpload),
+    /// It could not be written. The rest of it is dropped, and the vote says why:
+    /// only then is there a way to tell the client.
+    Failed(StorageError),
 }
 
 impl Session {
@@ -159,13 +169,18 @@ impl Registered {
             let blobs = storage.blobs().ok_or(StorageError::BlobsNotSupported)?;
             blobs.upload()
         };
-        match waiting(blocking, upload) {
-            Ok(upload) => {
-                self.upload = Some(upload);
-                Outcome::DONE
-            }
-            Err(error) => error.into(),
-        }
+        self.upload = Some(match waiting(blocking, upload) {
+            Ok(upload) => Upload::Taking(upload),
+            Err(error @ StorageError::BlobsNotSupported) => return error.into(),
+            Err(error) => self.failed_upload(error),
+        });
+        Outcome::DONE
+    }
+
+    fn failed_upload(&self, error: StorageError) -> Upload {
+        tracing::error!("a blob cannot be taken: {error}");
+        self.note_full_disk(&error);
+        Upload::Failed(error)
     }
 
     /// A piece of the blob.
@@ -174,8 +189,10 @@ impl Registered {
         chunk: &[u8],
         blocking: &dyn Blocking,
     ) -> Outcome<'static> {
-        let Some(upload) = &mut self.upload else {
-            return out_of_turn("storeBlobChunk without storeBlobStart");
+        let upload = match &mut self.upload {
+            Some(Upload::Taking(upload)) => upload,
+            Some(Upload::Failed(_)) => return Outcome::DONE,
+            None => return out_of_turn("storeBlobChunk without storeBlobStart"),
         };
         let mut written = upload.write(chunk);
         if written.is_ok() && upload.is_write_back_due() {
@@ -185,13 +202,10 @@ impl Registered {
             Ok(()) => {
                 let bytes = chunk.len() as u64;
                 self.database.stats.blob_bytes_received.add(bytes);
-                Outcome::DONE
             }
-            Err(error) => {
-                self.upload = None;
-                error.into()
-            }
+            Err(error) => self.upload = Some(self.failed_upload(error)),
         }
+        Outcome::DONE
     }
 
     /// The blob is whole, and belongs to this record.
@@ -202,10 +216,13 @@ impl Registered {
         serial: Tid,
         data: &[u8],
     ) -> Outcome<'static> {
-        match self.upload.take().map(BlobUpload::finish) {
-            Some(blob) => {
+        match self.upload.take() {
+            Some(Upload::Taking(upload)) => {
                 self.database.stats.blobs_received.increment();
-                self.store_blob(key, oid, serial, data, blob)
+                self.store_blob(key, oid, serial, data, upload.finish())
+            }
+            Some(Upload::Failed(error)) => {
+                self.collect(key, true, |_| Err(BufferError::Blob(Box::new(error))))
             }
             None => out_of_turn("storeBlobEnd without storeBlobStart"),
         }

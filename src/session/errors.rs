@@ -118,7 +118,7 @@ impl From<&BufferError> for Exception {
             BufferError::TooManyOperations
             | BufferError::TooLarge { .. }
             | BufferError::NoMemory { .. } => Self::StorageTransactionError { message },
-            BufferError::Spill(_) => Self::StorageSystemError { message },
+            BufferError::Spill(_) | BufferError::Blob(_) => Self::StorageSystemError { message },
         }
     }
 }

@@ -38,7 +38,6 @@ pub use outbox::Outbox;
 
 use crate::stats::Client;
 use crate::storage::StorageError;
-use crate::storage::blob::BlobUpload;
 use crate::transaction::{Authority, Blocking, Database, Deputy, Inbox, Remote};
 use crate::types::Tid;
 use crate::wire::{Exception, MessageId, Reply, Request, Value};
@@ -113,7 +112,7 @@ struct Registered {
     remote: Option<Remote>,
     iterators: Iterators,
     /// A blob that the client is sending.
-    upload: Option<BlobUpload>,
+    upload: Option<blob::Upload>,
     /// Blobs that the client is being sent.
     sends: BlobSends,
 }

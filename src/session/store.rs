@@ -3,6 +3,8 @@
 //! taken, its vote fails instead.
 
 use super::{Outcome, Registered};
+use crate::disk::is_full;
+use crate::storage::StorageError;
 use crate::transaction::{BufferError, TransactionBuffer};
 use crate::types::{Oid, Tid};
 use crate::wire::{Exception, TransactionKey};
@@ -74,8 +76,21 @@ impl Registered {
         match add(buffer) {
             Ok(()) if is_store => self.database.stats.stores.increment(),
             Ok(()) => {}
-            Err(error) => buffer.refuse(error),
+            Err(error) => {
+                let is_full = matches!(&error, BufferError::Spill(cause) if is_full(cause));
+                buffer.refuse(error);
+                if is_full {
+                    self.database.stats.full_disk_refusals.increment();
+                }
+            }
         }
         Outcome::DONE
+    }
+
+    /// Another node of a cluster may have room.
+    pub(super) fn note_full_disk(&self, error: &StorageError) {
+        if matches!(error, StorageError::NoSpace { .. }) {
+            self.database.stats.full_disk_refusals.increment();
+        }
     }
 }

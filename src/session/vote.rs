@@ -240,6 +240,7 @@ impl Registered {
                 Outcome::Later
             }
             Err(error) => {
+                self.note_full_disk(&error);
                 self.release_held(Some(held));
                 error.into()
             }
@@ -288,6 +289,9 @@ impl Registered {
             VoteError::Conflict(_) | VoteError::ReadConflict { .. }
         ) {
             self.database.stats.conflicts.increment();
+        }
+        if let VoteError::Storage(error) = &error {
+            self.note_full_disk(error);
         }
         self.release_held(Some(held));
         error.into()

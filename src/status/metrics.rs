@@ -259,6 +259,10 @@ impl Storages<'_> {
                 self.out.sample(&labels, count);
             }
         }
+        let help = "Requests that failed since the disk was full.";
+        self.each("zeod_full_disk_refusals_total", Counter, help, |storage| {
+            Some(storage.full_disk_refusals)
+        });
         let help = "Transactions that wait for locks.";
         self.each("zeod_locks_waiting", Gauge, help, |storage| {
             Some(storage.locks_waiting)

@@ -103,6 +103,8 @@ pub struct StorageStatus {
     pub conflicts: u64,
     /// Votes whose conflicts the client was given to resolve.
     pub conflicts_handed_back: u64,
+    /// Requests that failed since the disk was full.
+    pub full_disk_refusals: u64,
     /// Conflicts resolved here.
     pub conflicts_resolved: u64,
     /// Transactions begun and not ended.
@@ -256,6 +258,7 @@ fn storage(database: &Database) -> StorageStatus {
         aborts: stats.aborts.get(),
         conflicts: stats.conflicts.get(),
         conflicts_handed_back: stats.conflicts_handed_back.get(),
+        full_disk_refusals: stats.full_disk_refusals.get(),
         conflicts_resolved: stats.conflicts_resolved.get(),
         transactions_active: stats.active_txns.get(),
         locks_waiting: database.locks.waiting() as u64,

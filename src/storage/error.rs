@@ -3,6 +3,7 @@ use std::io;
 use thiserror::Error;
 
 use super::file::pack::ReferenceError;
+use crate::disk::is_full;
 use crate::types::{Oid, Tid};
 
 /// What can go wrong in a storage. Callers branch on the variants; the text is
@@ -208,12 +209,15 @@ impl StorageError {
         needed_bytes: u64,
         doing: impl Into<String>,
     ) -> impl FnOnce(io::Error) -> Self {
-        move |cause| match cause.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace {
-                needed_bytes,
-                cause,
-            },
-            _ => Self::io(doing)(cause),
+        move |cause| {
+            if is_full(&cause) {
+                Self::NoSpace {
+                    needed_bytes,
+                    cause,
+                }
+            } else {
+                Self::io(doing)(cause)
+            }
         }
     }
 

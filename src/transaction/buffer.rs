@@ -7,7 +7,8 @@ use thiserror::Error;
 
 use crate::storage::blob::{PendingBlob, StagedBlobs};
 use crate::storage::{
-    RECORD_GAP_BYTES, Staged, StagedBody, StagedRecord, StagedRecordKind, UndoneRecord,
+    RECORD_GAP_BYTES, Staged, StagedBody, StagedRecord, StagedRecordKind, StorageError,
+    UndoneRecord,
 };
 use crate::types::{Oid, Tid, TransactionMeta};
 
@@ -45,6 +46,9 @@ pub enum BufferError {
     /// The temporary file could not be written.
     #[error("writing a large transaction to a temporary file: {0}")]
     Spill(#[from] io::Error),
+    /// A blob of the transaction could not be written.
+    #[error(transparent)]
+    Blob(Box<StorageError>),
 }
 
 /// What a client asked for in a transaction, before its vote.

@@ -29,6 +29,8 @@ const RPC_LIMIT_MS: u64 = 10_000;
 const ENTRIES_PER_CALL: u64 = 300;
 /// A node that has not answered for so long is no good leader.
 const FOLLOWS_WITHIN: Duration = Duration::from_secs(1);
+/// A node that does not follow for so long holds nothing at the leader any more.
+const OUT_OF_SIGHT: Duration = Duration::from_secs(3);
 /// A leader that is told to stop tries for so long to find another.
 const SHUTDOWN_TRANSFER: Duration = Duration::from_secs(2);
 
@@ -237,10 +239,36 @@ impl Group {
         self.core.pulse.vote_from_now_on();
     }
 
-    /// Says whether this node cannot apply what is committed: then it does not
+    /// Says whether this node cannot do what a leader has to do: then it does not
     /// stand for election.
     pub fn set_unfit(&self, so: bool) {
         self.core.pulse.set_unfit(so);
+    }
+
+    /// Ends a leadership that this node has won and has not begun: it has not applied yet what was
+    /// there before.
+    pub async fn end_unbegun_term(&self) {
+        let (state, term) = {
+            let metrics = self.core.raft.metrics();
+            let metrics = metrics.borrow();
+            (metrics.state, metrics.current_term)
+        };
+        if state == ServerState::Leader && self.term().is_none() && !self.is_alone() {
+            self.core.end_term(term).await;
+        }
+    }
+
+    /// Comes back when `node` has not followed this leader for long.
+    pub async fn lost_sight_of(&self, node: NodeId) {
+        loop {
+            tokio::time::sleep(OUT_OF_SIGHT / 4).await;
+            let contact = self.core.network.contacts.of(node);
+            let followed = contact.and_then(|contact| contact.followed);
+            let is_silent = followed.is_some_and(|at| at.elapsed() > OUT_OF_SIGHT);
+            if is_silent && node != self.core.node && self.term().is_some() {
+                return;
+            }
+        }
     }
 
     /// Elections in which this node stood.
@@ -312,7 +340,8 @@ impl Group {
         *self.core.services.lock() = None;
     }
 
-    fn is_alone(&self) -> bool {
+    /// Has nobody else a vote?
+    pub fn is_alone(&self) -> bool {
         let metrics = self.core.raft.metrics();
         let metrics = metrics.borrow();
         metrics.membership_config.membership().voter_ids().count() <= 1

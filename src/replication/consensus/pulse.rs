@@ -26,7 +26,7 @@ pub(super) struct Pulse {
     nudge: Notify,
     /// This node may have forgotten what it has acknowledged: it votes for nobody.
     abstains: AtomicBool,
-    /// This node cannot apply what is committed: it votes, and does not stand.
+    /// This node cannot do what a leader has to do: it votes, and does not stand.
     is_unfit: AtomicBool,
 }
 

@@ -3,7 +3,6 @@
 //! writes, its panics are caught, and after one nothing is done any more.
 
 use std::fmt;
-use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -16,6 +15,7 @@ use raft_engine::{Command, Config, Engine, Error, LogBatch, ReadableSize, Recove
 
 use super::engine::{Change, EngineError, GroupId, Key, LogEngine, Step};
 use super::stored::{Stored, Stores};
+use crate::disk::is_full;
 
 /// Entries that raft-engine reads with one call, so that their places take little memory.
 const MAX_READ_ENTRIES: u64 = 4096;
@@ -188,13 +188,6 @@ fn add(batch: &mut LogBatch, change: &Change) -> Result<(), Error> {
         }
         Step::Put(key, value) => batch.put(group, key.name().as_bytes().to_vec(), value.clone()),
     }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
 }
 
 /// Whether anything of the batch is there is known of two errors only.

@@ -14,12 +14,12 @@
 //!        they              File, data               Goodbye
 //! ```
 
+mod fetch;
 mod serve;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use thiserror::Error;
@@ -33,14 +33,11 @@ use super::types::{Member, NodeId};
 use crate::disk::Access;
 use crate::storage::staging::{FileDigest, StagingArea};
 use crate::storage::{BlobDirectory, BlobFile};
-use crate::types::{Oid, Tid};
 
 /// So many transfers to one node go on at once …
 const TRANSFERS_PER_NODE: usize = 4;
 /// … and so many wait. A node that is slower than that fetches what it lacks.
 const WAITING_PER_NODE: usize = 60;
-/// Between attempts to fetch a file from all others.
-const FETCH_PAUSE: Duration = Duration::from_millis(200);
 /// Files are sent in pieces of this size.
 const PIECE_BYTES: usize = 256 << 10;
 /// So many files go with one transaction; a message has to hold their digests.
@@ -180,67 +177,6 @@ impl Staging {
             })
         });
         Arc::clone(gate)
-    }
-
-    /// Gets a file that an entry names into our area, from whoever has it; tries
-    /// for as long as it takes. `blob`: where it lies on nodes that have the entry
-    /// behind them. `others` is asked anew for each attempt.
-    ///
-    /// Dropped, it stops.
-    pub async fn fetch(
-        &self,
-        file: FileDigest,
-        blob: Option<(Oid, Tid)>,
-        others: impl Fn() -> Vec<(NodeId, Member)>,
-    ) {
-        let mut told = false;
-        while !self.area.has(&file) {
-            for (node, member) in others() {
-                match self.fetch_from(node, &member, file, blob).await {
-                    Ok(true) => return,
-                    Ok(false) => {}
-                    Err(why) => tracing::debug!("storage {}: node {node}: {why}", self.group),
-                }
-            }
-            if !std::mem::replace(&mut told, true) {
-                tracing::warn!(
-                    "storage {}: {file}, which a transaction needs, is on no node that can be \
-                     reached; nothing is applied here until it comes",
-                    self.group
-                );
-            }
-            tokio::time::sleep(FETCH_PAUSE).await;
-        }
-    }
-
-    /// False: it does not have it.
-    async fn fetch_from(
-        &self,
-        node: NodeId,
-        member: &Member,
-        file: FileDigest,
-        blob: Option<(Oid, Tid)>,
-    ) -> Result<bool, String> {
-        let kind = StreamKind::Fetch;
-        let opened = self.peers.stream(node, member, &self.group, kind).await;
-        let mut stream = opened.map_err(|error| error.to_string())?;
-        let area = Arc::clone(&self.area);
-        let (rate, progress) = (RateLimit::default(), Progress::default());
-        converse(&mut stream, &rate, &progress, move |link, _| {
-            link.send(&Message::Fetch(file, blob))?;
-            let found = match link.receive()? {
-                Message::File(_) => {
-                    serve::receive_file(link, &area, file)?;
-                    true
-                }
-                Message::NotHere => false,
-                other => return Err(Link::unexpected(&other)),
-            };
-            finish(link)?;
-            Ok(found)
-        })
-        .await
-        .map_err(|error| error.to_string())
     }
 }
 

@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::io::{DuplexStream, duplex};
@@ -9,6 +10,7 @@ use super::*;
 use crate::disk::{Disk, RealDisk};
 use crate::replication::peers::{BoxFuture, PeerError, PeerStream, Reply, Request};
 use crate::storage::StagedBody;
+use crate::types::{Oid, Tid};
 
 /// A node with its area.
 struct Node {
@@ -200,7 +202,7 @@ async fn a_node_that_lacks_a_file_gets_it_from_whoever_has_it() {
         .take_body(&body(9, 700_000))
         .unwrap();
     let everyone = || others([1, 2, 3, 7]);
-    nodes[2].staging.fetch(file, None, everyone).await;
+    nodes[2].staging.fetch(file, None, everyone, |_| {}).await;
     assert!(nodes[2].staging.area().has(&file));
 
     // A blob whose entry all others have behind them lies in its place only.
@@ -215,7 +217,7 @@ async fn a_node_that_lacks_a_file_gets_it_from_whoever_has_it() {
     area.release(&[file]);
     nodes[1]
         .staging
-        .fetch(file, Some((oid, tid)), everyone)
+        .fetch(file, Some((oid, tid)), everyone, |_| {})
         .await;
     assert!(nodes[1].staging.area().has(&file));
 
@@ -224,9 +226,9 @@ async fn a_node_that_lacks_a_file_gets_it_from_whoever_has_it() {
     nodes[0].staging.area().release(&[file]);
     let waiting = {
         let staging = Arc::clone(&nodes[2].staging);
-        tokio::spawn(async move { staging.fetch(file, None, || others([1, 2])).await })
+        tokio::spawn(async move { staging.fetch(file, None, || others([1, 2]), |_| {}).await })
     };
-    tokio::time::sleep(FETCH_PAUSE / 4).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(!waiting.is_finished());
     nodes[1].staging.area().take_body(&body(1, 9)).unwrap();
     tokio::time::timeout(Duration::from_mins(1), waiting)
@@ -234,4 +236,46 @@ async fn a_node_that_lacks_a_file_gets_it_from_whoever_has_it() {
         .unwrap()
         .unwrap();
     assert!(nodes[2].staging.area().has(&file));
+}
+
+#[tokio::test]
+async fn a_node_that_is_silent_or_has_nothing_holds_nobody_up() {
+    let network = Arc::new(Network::default());
+    let nodes: Vec<_> = (1..=4).map(|id| node(&network, id)).collect();
+    let file = nodes[2].staging.area().take_body(&body(3, 9)).unwrap();
+    network.silent.lock().insert(1);
+    let told = Mutex::new(Vec::new());
+    let fetching = nodes[3].staging.fetch(
+        file,
+        None,
+        || others([1, 2, 3]),
+        |why| told.lock().push(why.to_owned()),
+    );
+    tokio::time::timeout(Duration::from_mins(1), fetching)
+        .await
+        .unwrap();
+    assert!(nodes[3].staging.area().has(&file));
+    assert!(told.lock().is_empty(), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_file_that_does_not_come_is_told_of() {
+    let network = Arc::new(Network::default());
+    let nodes: Vec<_> = (1..=3).map(|id| node(&network, id)).collect();
+    let file = nodes[0].staging.area().take_body(&body(3, 9)).unwrap();
+    nodes[0].staging.area().release(&[file]);
+    network.silent.lock().insert(1);
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let fetching = nodes[2].staging.fetch(
+        file,
+        None,
+        || others([1, 2]),
+        |why| tell.send(why.to_owned()).unwrap(),
+    );
+    let why = tokio::select! {
+        () = fetching => unreachable!("nobody has it"),
+        why = told.recv() => why.unwrap(),
+    };
+    assert!(why.contains("node 1 says nothing"), "{why}");
+    assert!(why.contains("node 2: it does not have it"), "{why}");
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::disk::DiskFile;
+use crate::disk::{DiskFile, is_full};
 use crate::storage::{Reservation, Result, StorageError};
 
 /// Space is reserved in steps of this size: few calls, and a file that the
@@ -107,11 +107,4 @@ pub fn reserve(
         space: Arc::clone(space),
         bytes,
     })
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
 }
