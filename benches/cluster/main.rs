@@ -85,6 +85,15 @@ enum Work {
         /// Objects in each database
         #[arg(long, default_value_t = 10_000)]
         objects: usize,
+        /// Sizes of clusters
+        #[arg(long, value_delimiter = ',', default_value = "1,3,5")]
+        nodes: Vec<usize>,
+        /// Numbers of clients that commit
+        #[arg(long, value_delimiter = ',', default_value = "1,8,64")]
+        writers: Vec<usize>,
+        /// Commits only
+        #[arg(long)]
+        no_loads: bool,
     },
     /// A node that was away while so much was written, against cp
     CatchUp {
@@ -128,6 +137,9 @@ fn run(options: &Options) -> Result<(), Failure> {
                 rounds: 5,
                 seconds: 2.0,
                 objects: 10_000,
+                nodes: vec![1, 3, 5],
+                writers: vec![1, 8, 64],
+                no_loads: false,
             },
             Work::CatchUp { megabytes: 1000 },
             Work::Resync { megabytes: 5000 },
@@ -147,9 +159,19 @@ fn run(options: &Options) -> Result<(), Failure> {
                 rounds,
                 seconds,
                 objects,
+                nodes,
+                writers,
+                no_loads,
             } => {
-                let period = Duration::from_secs_f64(seconds);
-                throughput::run(directory.path(), rounds, period, objects)?;
+                let plan = throughput::Plan {
+                    rounds,
+                    period: Duration::from_secs_f64(seconds),
+                    objects,
+                    nodes,
+                    writers,
+                    loads: !no_loads,
+                };
+                throughput::run(directory.path(), &plan)?;
             }
             Work::CatchUp { megabytes } => catch_up::missed(directory.path(), megabytes)?,
             Work::Resync { megabytes } => catch_up::resync(directory.path(), megabytes)?,

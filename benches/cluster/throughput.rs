@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::cell::{Cell, median};
 use crate::cluster::network::Network;
+use crate::cluster::node::Node;
 use crate::cluster::{Cluster, Settings};
 use crate::commits::{self, Writers};
 use crate::generator::Failure;
@@ -14,7 +15,6 @@ use crate::loads::{self, Readers};
 use crate::server_process::ServerProcess;
 use crate::wire::Object;
 
-const WRITERS: [usize; 3] = [1, 8, 64];
 const READERS: Readers = Readers {
     connections: 6,
     depth: 16,
@@ -24,10 +24,18 @@ const GOAL: f64 = 0.6;
 
 /// A server or a cluster, and the addresses at which it is measured.
 struct Subject {
-    name: &'static str,
+    name: String,
     addresses: Vec<SocketAddr>,
+    /// All servers that have a part in it.
+    processes: Vec<u32>,
     objects: Vec<Object>,
 }
+
+/// Processor time that the servers took for one operation: other than the rest,
+/// it does not depend on what else the machine does.
+const PROCESSOR_US: &str = "processor_us";
+/// Linux counts processor time in hundredths of a second.
+const TICK_US: f64 = 10_000.0;
 
 /// What is done.
 #[derive(Clone, Copy)]
@@ -36,76 +44,121 @@ enum Row {
     Loads,
 }
 
-/// Measures each row at each subject in each round.
-pub fn run(
-    directory: &Path,
-    rounds: usize,
-    period: Duration,
-    objects: usize,
-) -> Result<(), Failure> {
+/// What is measured.
+pub struct Plan {
+    pub rounds: usize,
+    pub period: Duration,
+    /// Objects in each database.
+    pub objects: usize,
+    /// Sizes of clusters.
+    pub nodes: Vec<usize>,
+    /// Numbers of clients that commit.
+    pub writers: Vec<usize>,
+    pub loads: bool,
+}
+
+/// Measures a lone server and a cluster of each size, in turn. The other clusters do not run
+/// meanwhile: their nodes would talk to each other at the expense of those that are measured.
+pub fn run(directory: &Path, plan: &Plan) -> Result<(), Failure> {
     let lone = start_lone(&directory.join("lone"))?;
-    let mut clusters = Vec::new();
-    for (count, name) in [(1, "one"), (3, "three"), (5, "five")] {
-        let place = directory.join(name);
+    let mut subjects = vec![Subject::new("lone", vec![lone.address()], vec![lone.pid()])];
+    subjects[0].objects = commits::populate(lone.address(), plan.objects)?;
+    for &count in &plan.nodes {
+        let place = directory.join(format!("cluster{count}"));
         std::fs::create_dir(&place)?;
-        let settings = Settings::default();
-        clusters.push(Cluster::start(&place, Network::Loopback, count, settings)?);
-    }
-    let mut subjects = vec![Subject::new("lone", vec![lone.address()])];
-    for cluster in &mut clusters {
-        let leader = cluster.await_leader();
-        let at = |index: usize| cluster.nodes[index].place.clients;
-        let count = cluster.nodes.len();
-        let followers: Vec<_> = (0..count)
-            .filter(|&index| index != leader)
-            .map(at)
-            .collect();
-        let all: Vec<_> = (0..count).map(at).collect();
-        subjects.extend(match count {
-            1 => vec![Subject::new("1 node", vec![at(leader)])],
-            3 => vec![
-                Subject::new("3 nodes, leader", vec![at(leader)]),
-                Subject::new("3 nodes, followers", followers),
-                Subject::new("3 nodes, all", all),
-            ],
-            _ => vec![Subject::new("5 nodes, leader", vec![at(leader)])],
-        });
-    }
-    for subject in &mut subjects {
-        subject.objects = commits::populate(subject.addresses[0], objects)?;
-    }
-    let rows = WRITERS.map(Row::Commits).into_iter().chain([Row::Loads]);
-    let mut table: Vec<(Row, Vec<Vec<Cell>>)> = rows
-        .map(|row| (row, vec![Vec::new(); subjects.len()]))
-        .collect();
-    for round in 1..=rounds {
-        eprintln!("round {round} of {rounds}");
-        for (row, cells) in &mut table {
-            // Each round begins with another one.
-            for turn in 0..subjects.len() {
-                let index = (turn + round) % subjects.len();
-                cells[index].push(subjects[index].measure(*row, period)?);
-            }
+        let mut cluster = Cluster::start(&place, Network::Loopback, count, Settings::default())?;
+        subjects.truncate(1);
+        subjects.extend(subjects_of(&mut cluster));
+        for subject in &mut subjects[1..] {
+            subject.objects = commits::populate(subject.addresses[0], plan.objects)?;
         }
-    }
-    print(&subjects, &table);
-    for cluster in &mut clusters {
+        measure(&mut subjects, plan)?;
         cluster.stop()?;
     }
     lone.stop()?;
     Ok(())
 }
 
+/// The cluster, its clients connected here or there.
+fn subjects_of(cluster: &mut Cluster) -> Vec<Subject> {
+    let leader = cluster.await_leader();
+    let at = |index: usize| cluster.nodes[index].place.clients;
+    let count = cluster.nodes.len();
+    let processes: Vec<_> = cluster.nodes.iter().filter_map(Node::pid).collect();
+    let subject = |who: &str, addresses| {
+        let name = match count {
+            1 => "1 node".to_owned(),
+            count => format!("{count} nodes, {who}"),
+        };
+        Subject::new(&name, addresses, processes.clone())
+    };
+    let mut subjects = vec![subject("leader", vec![at(leader)])];
+    if count > 1 {
+        let followers = (0..count).filter(|&index| index != leader);
+        subjects.push(subject("followers", followers.map(at).collect()));
+        subjects.push(subject("all", (0..count).map(at).collect()));
+    }
+    subjects
+}
+
+/// Measures each row at each subject in each round, and prints what came of it.
+fn measure(subjects: &mut [Subject], plan: &Plan) -> Result<(), Failure> {
+    let rows = plan.writers.iter().map(|&writers| Row::Commits(writers));
+    let rows = rows.chain(plan.loads.then_some(Row::Loads));
+    let mut table: Vec<(Row, Vec<Vec<Cell>>)> = rows
+        .map(|row| (row, vec![Vec::new(); subjects.len()]))
+        .collect();
+    for round in 1..=plan.rounds {
+        eprintln!("{}: round {round} of {}", subjects[1].name, plan.rounds);
+        for (row, cells) in &mut table {
+            // Each round begins with another one.
+            for turn in 0..subjects.len() {
+                let index = (turn + round) % subjects.len();
+                cells[index].push(subjects[index].measure(*row, plan.period)?);
+            }
+        }
+    }
+    print(subjects, &table);
+    Ok(())
+}
+
 impl Subject {
-    fn new(name: &'static str, addresses: Vec<SocketAddr>) -> Self {
+    fn new(name: &str, addresses: Vec<SocketAddr>, processes: Vec<u32>) -> Self {
         Self {
-            name,
+            name: name.to_owned(),
             addresses,
+            processes,
             objects: Vec::new(),
         }
     }
 
     fn measure(&mut self, row: Row, period: Duration) -> Result<Cell, Failure> {
+        let before = self.processor_us()?;
+        let mut cell = self.measure_rate(row, period)?;
+        let taken = self.processor_us()? - before;
+        let operations = cell.rate * period.as_secs_f64();
+        cell.extra.insert(PROCESSOR_US, taken / operations);
+        Ok(cell)
+    }
+
+    /// Processor time of all servers so far.
+    fn processor_us(&self) -> Result<f64, Failure> {
+        let mut ticks = 0.0;
+        for process in &self.processes {
+            let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+            // Behind the name, which may contain anything: see proc_pid_stat(5).
+            let fields: Vec<_> = stat
+                .rsplit(')')
+                .next()
+                .unwrap()
+                .split_whitespace()
+                .collect();
+            ticks += fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
+        }
+        Ok(ticks * TICK_US)
+    }
+
+    fn measure_rate(&mut self, row: Row, period: Duration) -> Result<Cell, Failure> {
         match row {
             Row::Commits(connections) => {
                 let writers = Writers {
@@ -121,8 +174,8 @@ impl Subject {
 
 fn print(subjects: &[Subject], table: &[(Row, Vec<Vec<Cell>>)]) {
     println!(
-        "{:<14} {:<20} {:>9} {:>9} {:>9} {:>7}",
-        "", "", "ops/s", "p50 us", "p99 us", "of lone"
+        "{:<14} {:<20} {:>9} {:>9} {:>9} {:>7} {:>7}",
+        "", "", "ops/s", "p50 us", "p99 us", "cpu us", "of lone"
     );
     for (row, cells) in table {
         let name = match row {
@@ -136,11 +189,12 @@ fn print(subjects: &[Subject], table: &[(Row, Vec<Vec<Cell>>)]) {
             let pairs = own.iter().zip(&cells[0]);
             let ratio = median(pairs.map(|(own, lone)| own.rate / lone.rate).collect());
             println!(
-                "{name:<14} {:<20} {:>9.0} {:>9.0} {:>9.0} {:>6.0}%",
+                "{name:<14} {:<20} {:>9.0} {:>9.0} {:>9.0} {:>7.0} {:>6.0}%",
                 subject.name,
                 summary.rate,
                 summary.p50_us,
                 summary.p99_us,
+                summary.extra[PROCESSOR_US],
                 ratio * 100.0
             );
             if matches!(row, Row::Commits(8)) && subject.name == "3 nodes, leader" {

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::command::Order;
+use super::consensus::Group;
 use super::files::Files;
 use super::history::History;
 use super::note::{Note, NoteError, PackJob};
@@ -39,6 +40,8 @@ pub struct Applier {
     pub(super) node: NodeId,
     pub(super) storage: Arc<FileStorage>,
     database: OnceLock<Weak<Database>>,
+    /// Whom to ask to hurry.
+    group: OnceLock<Group>,
     /// What travels beside the log.
     pub(super) files: Files,
     /// What this node has proposed.
@@ -91,6 +94,7 @@ impl Applier {
             storage,
             files,
             database: OnceLock::new(),
+            group: OnceLock::new(),
             pending: Pending::default(),
             finishing: Finishing::default(),
             packs: Packs::new(found.packs),
@@ -115,6 +119,18 @@ impl Applier {
     pub fn serve(&self, database: &Arc<Database>) {
         let _ = self.database.set(Arc::downgrade(database));
         self.run_packs();
+    }
+
+    /// The group whose entries these are.
+    pub fn join(&self, group: Group) {
+        let _ = self.group.set(group);
+    }
+
+    /// Clients of these nodes wait for the entry to be applied there.
+    pub(super) fn hurry(&self, nodes: &BTreeSet<NodeId>, log_index: u64) {
+        if let Some(group) = self.group.get() {
+            nodes.iter().for_each(|&node| group.hurry(node, log_index));
+        }
     }
 
     pub(super) fn run_packs(&self) {

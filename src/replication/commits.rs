@@ -30,6 +30,11 @@ impl Applier {
             }
             return Applied::Outdated;
         }
+        if own.is_some() {
+            let remotes = commits.transactions.iter();
+            let remotes = remotes.filter_map(|commit| Some(commit.remote?.node));
+            self.hurry(&remotes.collect(), log_id.index);
+        }
         self.files.name(log_id.index, &commits.transactions);
         self.be_late(&commits).await;
         let fresh = self.without_outdated(self.fresh(commits.transactions, own));

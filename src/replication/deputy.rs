@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -72,7 +73,8 @@ impl LeaderDeputy {
             state: Mutex::default(),
             changed: Notify::new(),
         });
-        let runtime = replica.runtime().clone();
+        // That of the sessions: there can be many, and Raft's is for Raft.
+        let runtime = Handle::try_current().unwrap_or_else(|_| replica.runtime().clone());
         let courier = Courier {
             replica,
             number,

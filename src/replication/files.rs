@@ -100,6 +100,10 @@ impl Files {
         trouble: impl Fn(&str),
     ) -> std::result::Result<Committing, String> {
         let tid = commit.tid;
+        if matches!(commit.payload, Payload::Inline(_)) && commit.blobs.is_empty() {
+            let complete = commit.into_committing(None);
+            return complete.map_err(|error| format!("transaction {tid}: {error}"));
+        }
         let blobs = commit.blobs.clone();
         if let Payload::Staged(digest) = &commit.payload {
             self.staging.fetch(*digest, None, &others, &trouble).await;

@@ -57,6 +57,7 @@ pub async fn open(
         node: options.node,
         timers: options.timers,
         seed: seed(options.node),
+        durable: reader.durable(),
     };
     let rate = RateLimit::new(options.catch_up_bytes_per_second.unwrap_or(0));
     let sending = Sending::new(name, Arc::clone(peers), &applier, rate);
@@ -64,12 +65,13 @@ pub async fn open(
     let group = Group::start(
         group_options,
         group_log,
-        Machine(applier),
+        Machine(Arc::clone(&applier)),
         Arc::clone(peers),
         Arc::clone(&sending) as Arc<dyn CatchUp>,
     )
     .await?;
     group.set_services(shared);
+    applier.join(group.clone());
     replica.join(group.clone());
     let served = Served {
         replica,

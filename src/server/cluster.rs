@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::mpsc;
 
 use super::{ServerError, open};
@@ -26,6 +27,7 @@ type Remotes = mpsc::Receiver<(PeerStream, Remote)>;
 pub struct Part {
     node: Option<Arc<Node>>,
     remotes: Option<Remotes>,
+    runtime: Option<Runtime>,
 }
 
 /// What comes from the cluster.
@@ -43,10 +45,26 @@ impl Part {
         section: &ReplicationSection,
         opening: &(dyn Fn(&str) + Sync),
     ) -> Result<Self, ServerError> {
-        let (node, remotes) = start(config, section, opening).await?;
+        // An entry goes through many tasks, and through one thread fastest. Nor does
+        // a session that keeps a thread busy hold up heartbeats.
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("replication")
+            .enable_all()
+            .build()
+            .map_err(ServerError::io("starting the replication's runtime"))?;
+        let started = within(runtime.handle(), start(config, section, opening)).await;
+        let (node, remotes) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                runtime.shutdown_background();
+                return Err(error);
+            }
+        };
         Ok(Self {
             node: Some(node),
             remotes: Some(remotes),
+            runtime: Some(runtime),
         })
     }
 
@@ -85,7 +103,20 @@ impl Part {
         if let Some(node) = &self.node {
             node.stop().await;
         }
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
+}
+
+/// Does it here; the tasks and sockets that it makes belong to another runtime.
+async fn within<T>(runtime: &Handle, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    std::future::poll_fn(|context| {
+        let _entered = runtime.enter();
+        work.as_mut().poll(context)
+    })
+    .await
 }
 
 async fn start(

@@ -118,7 +118,7 @@ impl Cluster {
             .seed
             .wrapping_mul(1_000_003)
             .wrapping_add(run * 64 + id);
-        let log = Log::open(disks.log, seed);
+        let log = Log::open(id, disks.log, seed);
         let oracle = Arc::clone(&shared.oracle);
         let machine = Machine::open(id, disks.machine, oracle, seed);
         let host = shared.network.boot(id);
@@ -128,6 +128,7 @@ impl Cluster {
             node: id,
             timers: TimerSettings::default(),
             seed,
+            durable: log.durable(),
         };
         let transfers = Transfers {
             cluster: Arc::downgrade(shared),

@@ -1,6 +1,7 @@
-//! A log in memory that forgets at a crash what was not yet synced.
+//! A log in memory that forgets at a crash what was not yet synced. Like the real one it
+//! tells a leader at once that entries are written, and writes them afterwards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
@@ -9,6 +10,8 @@ use std::time::Duration;
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
 use openraft::{Entry, LogId, RaftLogReader, StorageError, StorageIOError, Vote};
 use parking_lot::Mutex;
+use tokio::sync::watch;
+use zeod::replication::log::may_be_told_early;
 use zeod::replication::types::{NodeId, Types};
 
 use crate::chaos::Chance;
@@ -33,11 +36,16 @@ impl LogDisk {
         purged || entry.is_some_and(|entry| entry.log_id == log_id)
     }
 
-    fn append(&mut self, entry: Entry<Types>) {
+    /// The index behind the last entry.
+    fn end(&self) -> u64 {
         let last = self.entries.keys().next_back().copied();
-        let end = last.or(self.purged.map(|purged| purged.index));
-        let next = end.map_or(0, |end| end + 1);
-        assert!(entry.log_id.index <= next, "a hole before {}", entry.log_id);
+        let last = last.or(self.purged.map(|purged| purged.index));
+        last.map_or(0, |last| last + 1)
+    }
+
+    fn append(&mut self, entry: Entry<Types>) {
+        let end = self.end();
+        assert!(entry.log_id.index <= end, "a hole before {}", entry.log_id);
         self.entries.split_off(&entry.log_id.index);
         self.entries.insert(entry.log_id.index, entry);
     }
@@ -53,19 +61,25 @@ pub struct Log {
 /// What ends with the process.
 #[derive(Debug)]
 struct Run {
+    node: NodeId,
     dead: bool,
-    /// What is being written.
-    unsynced: Vec<Entry<Types>>,
+    /// What is being written, in order.
+    unsynced: VecDeque<Entry<Types>>,
+    /// Tells of the end of what is synced.
+    durable: watch::Sender<u64>,
     /// A write takes between this and ten times of it.
     sync: Duration,
     chance: Chance,
 }
 
 impl Log {
-    pub fn open(disk: Arc<Mutex<LogDisk>>, seed: u64) -> Self {
+    pub fn open(node: NodeId, disk: Arc<Mutex<LogDisk>>, seed: u64) -> Self {
+        let end = disk.lock().end();
         let run = Run {
+            node,
             dead: false,
-            unsynced: Vec::new(),
+            unsynced: VecDeque::new(),
+            durable: watch::Sender::new(end),
             sync: Duration::from_micros(200),
             chance: Chance::new(seed),
         };
@@ -88,8 +102,35 @@ impl Log {
         }
     }
 
+    /// Entries before this index are synced.
+    pub fn durable(&self) -> watch::Receiver<u64> {
+        self.run.lock().durable.subscribe()
+    }
+
     pub fn set_sync(&self, sync: Duration) {
         self.run.lock().sync = sync;
+    }
+
+    /// Writes the first `count` of what waits.
+    async fn write(&self, count: usize) -> Result<(), Error> {
+        self.sync().await?;
+        let mut run = self.run.lock();
+        let mut disk = self.disk.lock();
+        let count = count.min(run.unsynced.len());
+        for entry in run.unsynced.drain(..count) {
+            disk.append(entry);
+        }
+        run.durable.send_replace(disk.end());
+        Ok(())
+    }
+
+    /// Waits until no more than `count` entries wait: what was told early is written before
+    /// anything else is.
+    async fn settle(&self, count: usize) -> Result<(), Error> {
+        while self.run.lock().unsynced.len() > count {
+            self.sync().await?;
+        }
+        Ok(())
     }
 
     async fn sync(&self) -> Result<(), Error> {
@@ -128,9 +169,13 @@ impl RaftLogReader<Types> for Log {
             Bound::Excluded(&end) => end,
             Bound::Unbounded => u64::MAX,
         };
+        let run = self.run.lock();
         let disk = self.disk.lock();
         let found = disk.entries.range(start..end.max(start));
-        Ok(found.map(|(_, entry)| entry.clone()).collect())
+        let found = found.map(|(_, entry)| entry);
+        let wanted = |entry: &&Entry<Types>| (start..end).contains(&entry.log_id.index);
+        let unsynced = run.unsynced.iter().filter(wanted);
+        Ok(found.chain(unsynced).cloned().collect())
     }
 }
 
@@ -151,6 +196,7 @@ impl RaftLogStorage<Types> for Log {
     }
 
     async fn save_vote(&mut self, vote: &Vote<NodeId>) -> Result<(), Error> {
+        self.settle(0).await?;
         self.sync().await?;
         self.disk.lock().vote = Some(*vote);
         Ok(())
@@ -179,30 +225,47 @@ impl RaftLogStorage<Types> for Log {
         I::IntoIter: Send,
     {
         let entries: Vec<_> = entries.into_iter().collect();
-        self.run.lock().unsynced = entries;
-        self.sync().await?;
-        {
+        let count = entries.len();
+        let vote = self.disk.lock().vote;
+        let is_told_early = {
             let mut run = self.run.lock();
-            let mut disk = self.disk.lock();
-            for entry in run.unsynced.drain(..) {
-                disk.append(entry);
-            }
+            let is_told_early = may_be_told_early(run.node, vote, &entries);
+            run.unsynced.extend(entries);
+            is_told_early
+        };
+        if is_told_early {
+            callback.log_io_completed(Ok(()));
+            let log = self.clone();
+            tokio::spawn(async move { log.write(count).await });
+        } else {
+            self.settle(count).await?;
+            self.write(count).await?;
+            callback.log_io_completed(Ok(()));
         }
-        callback.log_io_completed(Ok(()));
         Ok(())
     }
 
     async fn truncate(&mut self, since: LogId<NodeId>) -> Result<(), Error> {
+        {
+            let mut run = self.run.lock();
+            run.unsynced.retain(|entry| entry.log_id.index < since.index);
+            let durable = run.durable.borrow().min(since.index);
+            run.durable.send_replace(durable);
+        }
+        self.settle(0).await?;
         self.sync().await?;
         self.disk.lock().entries.split_off(&since.index);
         Ok(())
     }
 
     async fn purge(&mut self, upto: LogId<NodeId>) -> Result<(), Error> {
+        self.settle(0).await?;
         self.sync().await?;
+        let run = self.run.lock();
         let mut disk = self.disk.lock();
         disk.entries = disk.entries.split_off(&(upto.index + 1));
         disk.purged = Some(upto);
+        run.durable.send_replace(disk.end());
         Ok(())
     }
 }

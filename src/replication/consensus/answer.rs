@@ -1,6 +1,6 @@
 //! What other nodes ask about a group.
 
-use openraft::raft::{AppendEntriesRequest, VoteRequest, VoteResponse};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
 use tracing::debug;
 
 use super::group::{Group, Leadership};
@@ -30,7 +30,12 @@ impl Group {
             }
             Request::Stand { term } => self.stand(term).await,
             Request::ReadIndex => match self.core.read_index().await {
-                Ok(read_index) => Reply::ReadIndex(read_index),
+                Ok(read_index) => {
+                    if let Some(read_index) = read_index {
+                        self.hurry(from, read_index.index);
+                    }
+                    Reply::ReadIndex(read_index)
+                }
                 Err(why) => self.refused(why),
             },
             Request::Service(request) => self.serve(from, request).await,
@@ -58,8 +63,21 @@ impl Group {
         if rpc.vote.is_committed() && is_present {
             self.core.pulse.contact();
         }
+        let last = rpc.entries.last().map(|entry| entry.log_id);
+        let last = last.or(rpc.prev_log_id);
         match self.core.raft.append_entries(rpc).await {
-            Ok(answer) => Reply::Append(answer),
+            Ok(answer) => {
+                // This node may have led a moment ago, and not all that it has be on its disk.
+                let claimed = match &answer {
+                    AppendEntriesResponse::Success => last,
+                    AppendEntriesResponse::PartialSuccess(upto) => *upto,
+                    _ => None,
+                };
+                if let Some(claimed) = claimed {
+                    self.core.durable.wait(claimed.index).await;
+                }
+                Reply::Append(answer)
+            }
             Err(error) => self.refused(error.to_string()),
         }
     }

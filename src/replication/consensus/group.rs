@@ -13,9 +13,11 @@ use tokio::time::Instant;
 
 use super::ask::Services;
 use super::barrier::Rounds;
+use super::durable::{Durable, Observed};
 use super::network::{CatchUp, Contacts, Network};
 use super::propose::Gate;
 use super::pulse::Pulse;
+use super::telling::Telling;
 use super::timers::TimerSettings;
 use super::transfer::NEAR_ENTRIES;
 use crate::replication::peers::Peers;
@@ -48,6 +50,8 @@ pub struct GroupOptions {
     /// Its log may lack what this node has acknowledged: it neither votes nor
     /// stands until [`Group::vote_from_now_on`].
     pub abstains: bool,
+    /// Entries of its log before this index are durable.
+    pub durable: watch::Receiver<u64>,
 }
 
 /// Who leads, as far as this node can tell.
@@ -107,6 +111,8 @@ pub(super) struct Core {
     pub(super) services: Mutex<Option<Arc<dyn Services>>>,
     pub(super) leadership: watch::Sender<Leadership>,
     pub(super) applied: watch::Sender<Option<LogId<NodeId>>>,
+    pub(super) durable: Durable,
+    pub(super) telling: Arc<Telling>,
     /// Counts states that were installed over the log: what becomes of proposals
     /// made before is not known.
     pub(super) installs: watch::Sender<u64>,
@@ -164,14 +170,28 @@ impl Group {
             .map_err(|error| failed(error.to_string()))?;
         let config = config(&options.name).map_err(failed)?;
         let name: Arc<str> = options.name.as_str().into();
+        let durable = Durable(options.durable);
+        let telling = Arc::<Telling>::default();
+        let applied = watch::Sender::default();
         let network = Network {
             group: Arc::clone(&name),
             peers,
             catch_up,
             contacts: Arc::new(Contacts::default()),
+            telling: Arc::clone(&telling),
+            durable: durable.clone(),
+            heartbeat_interval: options.timers.heartbeat_interval,
             patience: options.timers.election_timeout / 2,
         };
-        let raft = Raft::new(options.node, config, network.clone(), log, machine)
+        let pulse = Pulse::new(options.timers, options.seed, options.abstains);
+        let observed = Observed {
+            machine,
+            durable: durable.clone(),
+            applied: applied.clone(),
+            telling: Arc::clone(&telling),
+            nudge: Arc::clone(&pulse.nudge),
+        };
+        let raft = Raft::new(options.node, config, network.clone(), log, observed)
             .await
             .map_err(|error| failed(error.to_string()))?;
         let core = Arc::new(Core {
@@ -179,7 +199,7 @@ impl Group {
             node: options.node,
             elections: Counter::default(),
             transfers: Counter::default(),
-            pulse: Pulse::new(options.timers, options.seed, options.abstains),
+            pulse,
             timers: options.timers,
             raft,
             network,
@@ -188,13 +208,16 @@ impl Group {
             leader_rounds: Mutex::default(),
             services: Mutex::default(),
             leadership: watch::Sender::default(),
-            applied: watch::Sender::default(),
+            applied,
+            durable,
+            telling,
             installs: watch::Sender::default(),
             unled_since: Mutex::new(Some(Instant::now())),
             changing: tokio::sync::Mutex::default(),
             stopped: watch::Sender::new(false),
         });
         tokio::spawn(super::pulse::run(Arc::clone(&core)));
+        tokio::spawn(super::telling::run(Arc::clone(&core)));
         Ok(Self { core })
     }
 

@@ -15,6 +15,7 @@
 mod answer;
 mod ask;
 mod barrier;
+mod durable;
 mod group;
 mod keep;
 mod members;
@@ -23,6 +24,7 @@ mod propose;
 mod pulse;
 mod quorum;
 mod spread;
+mod telling;
 mod timers;
 mod transfer;
 

@@ -13,11 +13,13 @@ use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
 };
-use openraft::{AnyError, EntryPayload, Snapshot, Vote};
+use openraft::{AnyError, EntryPayload, LogId, Snapshot, Vote};
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::time::Instant;
 
+use super::durable::Durable;
+use super::telling::Telling;
 use crate::replication::peers::{BoxFuture, PeerError, Peers, Reply, Request};
 use crate::replication::types::{Member, NodeId, Types};
 
@@ -98,6 +100,10 @@ pub(super) struct Network {
     pub(super) peers: Arc<dyn Peers>,
     pub(super) catch_up: Arc<dyn CatchUp>,
     pub(super) contacts: Arc<Contacts>,
+    pub(super) telling: Arc<Telling>,
+    pub(super) durable: Durable,
+    /// Whoever was silent for longer is to hear something.
+    pub(super) heartbeat_interval: Duration,
     /// For the small questions of elections.
     pub(super) patience: Duration,
 }
@@ -108,16 +114,26 @@ impl Network {
         &self,
         to: NodeId,
         member: &Member,
-        rpc: AppendEntriesRequest<Types>,
+        mut rpc: AppendEntriesRequest<Types>,
         patience: Duration,
     ) -> Result<AppendEntriesResponse<NodeId>, CallError> {
         let sent = self.contacts.sending(to);
+        rpc.leader_commit = self.durable.clamp(rpc.leader_commit);
+        let after = |log_id: Option<LogId<NodeId>>| log_id.map_or(0, |log_id| log_id.index + 1);
+        let committed = after(rpc.leader_commit);
+        let last = rpc.entries.last().map(|entry| entry.log_id);
+        let has = after(last.or(rpc.prev_log_id));
         let request = Request::Append(rpc);
         let reply = self.peers.call(to, member, &self.group, request, patience);
         match reply.await? {
             Reply::Append(answer) => {
-                if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
-                    self.contacts.followed(to, sent);
+                match answer {
+                    AppendEntriesResponse::HigherVote(_) => {}
+                    AppendEntriesResponse::Success => {
+                        self.contacts.followed(to, sent);
+                        self.telling.followed(to, has, committed);
+                    }
+                    _ => self.contacts.followed(to, sent),
                 }
                 Ok(answer)
             }
@@ -165,6 +181,7 @@ impl RaftNetworkFactory<Types> for Network {
             network: self.clone(),
             to: target,
             member: member.clone(),
+            confirmed: None,
         }
     }
 }
@@ -175,6 +192,21 @@ pub(super) struct Link {
     network: Network,
     to: NodeId,
     member: Member,
+    /// Up to here the node has said that it has the log.
+    confirmed: Option<LogId<NodeId>>,
+}
+
+impl Link {
+    /// Only says how far the log is committed, to a node that was spoken to just now:
+    /// then it is told otherwise, and no entries wait behind it.
+    fn is_needless(&self, rpc: &AppendEntriesRequest<Types>) -> bool {
+        let contact = self.network.contacts.of(self.to);
+        let is_recent = contact
+            .and_then(|contact| contact.followed)
+            .is_some_and(|followed| followed.elapsed() < self.network.heartbeat_interval / 2);
+        let is_confirmed = rpc.prev_log_id.is_some() && rpc.prev_log_id <= self.confirmed;
+        rpc.entries.is_empty() && is_confirmed && is_recent
+    }
 }
 
 impl RaftNetwork<Types> for Link {
@@ -183,11 +215,19 @@ impl RaftNetwork<Types> for Link {
         rpc: AppendEntriesRequest<Types>,
         _: RPCOption,
     ) -> Result<AppendEntriesResponse<NodeId>, RPCError<NodeId, Member, RaftError<NodeId>>> {
+        if self.is_needless(&rpc) {
+            return Ok(AppendEntriesResponse::Success);
+        }
         let patience = APPEND_PATIENCE + PATIENCE_PER_MIB * mebibytes(&rpc);
+        let last = rpc.entries.last().map(|entry| entry.log_id);
+        let last = last.or(rpc.prev_log_id);
         let answer = self
             .network
             .append(self.to, &self.member, rpc, patience)
             .await?;
+        if matches!(answer, AppendEntriesResponse::Success) {
+            self.confirmed = last.max(self.confirmed);
+        }
         Ok(answer)
     }
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use openraft::metrics::RaftServerMetrics;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
-use openraft::{CommittedLeaderId, LogId, RaftMetrics, ServerState, Vote};
+use openraft::{CommittedLeaderId, LogId, ServerState, Vote};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -23,7 +24,8 @@ use crate::replication::types::{Member, NOBODY, NodeId, Types};
 pub(super) struct Pulse {
     began: Instant,
     timers: Mutex<Timers>,
-    nudge: Notify,
+    /// Something was told that the timers cannot know.
+    pub(super) nudge: Arc<Notify>,
     /// This node may have forgotten what it has acknowledged: it votes for nobody.
     abstains: AtomicBool,
     /// This node cannot do what a leader has to do: it votes, and does not stand.
@@ -37,13 +39,20 @@ impl Pulse {
             is_unfit: AtomicBool::new(false),
             began: Instant::now(),
             timers: Mutex::new(Timers::new(settings, seed, Duration::ZERO)),
-            nudge: Notify::new(),
+            nudge: Arc::default(),
         }
     }
 
     /// A leader of this node's term, or of a later one, has spoken.
     pub(super) fn contact(&self) {
-        self.with(Timers::contact);
+        let was_heard = self.with(|timers, now| {
+            let was_heard = timers.hears_leader(now);
+            timers.contact(now);
+            was_heard
+        });
+        if !was_heard {
+            self.nudge.notify_one();
+        }
     }
 
     pub(super) fn let_go(&self) {
@@ -84,19 +93,18 @@ impl Pulse {
 
 /// Runs until the group is stopped or Raft has failed.
 pub(super) async fn run(core: Arc<Core>) {
-    let mut metrics = core.raft.metrics();
+    // Not all metrics: those change with every entry.
+    let mut metrics = core.raft.server_metrics();
     let mut stopped = core.stopped.subscribe();
     loop {
         let seen = metrics.borrow_and_update().clone();
         let leads_now = core.observe(&seen);
         if leads_now {
+            core.telling.forget();
             let group = Group {
                 core: Arc::clone(&core),
             };
             tokio::spawn(async move { group.resume_change().await });
-        }
-        if seen.running_state.is_err() {
-            return core.fail();
         }
         while let Some(action) = core.pulse.with(Timers::tick) {
             core.act(action, &seen).await;
@@ -106,7 +114,7 @@ pub(super) async fn run(core: Arc<Core>) {
             biased;
             _ = stopped.wait_for(|&stopped| stopped) => return,
             changed = metrics.changed() => if changed.is_err() {
-                // Raft has panicked: it says nothing more.
+                // Raft has stopped: it says nothing more.
                 return core.fail();
             },
             () = core.pulse.nudge.notified() => {}
@@ -115,7 +123,7 @@ pub(super) async fn run(core: Arc<Core>) {
     }
 }
 
-type Metrics = RaftMetrics<NodeId, Member>;
+type Metrics = RaftServerMetrics<NodeId, Member>;
 
 impl Core {
     /// Raft has stopped here, on purpose or not.
@@ -143,7 +151,7 @@ impl Core {
         };
         let view = View {
             role,
-            term: metrics.current_term,
+            term: metrics.vote.leader_id.term,
             stands: metrics.state == ServerState::Candidate,
             alone: is_voter && membership.voter_ids().all(|voter| voter == self.node),
         };
@@ -161,22 +169,17 @@ impl Core {
             }
             timers.hears_leader(at)
         });
-        self.applied.send_if_modified(|applied| {
-            let is_new = *applied != metrics.last_applied;
-            *applied = metrics.last_applied;
-            is_new
-        });
         self.tell(self.leadership_of(metrics, hears_leader))
     }
 
     fn leadership_of(&self, metrics: &Metrics, hears_leader: bool) -> Leadership {
-        let term = metrics.current_term;
+        let term = metrics.vote.leader_id.term;
         if *self.stopped.borrow() {
             return Leadership::Unknown;
         }
         if metrics.state == ServerState::Leader {
             // Its first entry, the blank one, is applied only after all that was there before.
-            let applied = metrics.last_applied.map(|log_id| log_id.leader_id);
+            let applied = self.applied.borrow().map(|log_id| log_id.leader_id);
             let is_own = applied.is_some_and(|by| by.term == term && by.node_id == self.node);
             return if is_own {
                 Leadership::Leader { term }
@@ -233,7 +236,7 @@ impl Core {
                     "no quorum has followed for {:?}; this node leads no longer",
                     self.timers.loss_bound()
                 );
-                let (core, term) = (Arc::clone(self), metrics.current_term);
+                let (core, term) = (Arc::clone(self), metrics.vote.leader_id.term);
                 tokio::spawn(async move { core.end_term(term).await });
             }
         }
@@ -264,7 +267,7 @@ impl Core {
     async fn pre_vote(self: Arc<Self>, attempt: u64, metrics: &Metrics) {
         let membership = metrics.membership_config.membership();
         let last_log = self.raft.data_metrics().borrow().last_log;
-        let term = metrics.current_term + 1;
+        let term = metrics.vote.leader_id.term + 1;
         let mut asked = JoinSet::new();
         for voter in membership.voter_ids().filter(|&voter| voter != self.node) {
             let Some(member) = membership.get_node(&voter).cloned() else {
@@ -280,7 +283,7 @@ impl Core {
             });
         }
         let mut granted = vec![self.node];
-        let mut highest = metrics.current_term;
+        let mut highest = metrics.vote.leader_id.term;
         let mut won = false;
         while let Some(answer) = asked.join_next().await {
             if let Ok((voter, Ok(Reply::PreVote { granted: yes, term }))) = answer {
@@ -294,7 +297,7 @@ impl Core {
         }
         let over = |timers: &mut Timers, now| timers.pre_vote_over(now, attempt, won);
         if self.pulse.with(over) == Some(Action::Elect) {
-            if highest > metrics.current_term {
+            if highest > metrics.vote.leader_id.term {
                 // Else the election would be lost to those who have seen a later term.
                 self.accept(highest).await;
             }

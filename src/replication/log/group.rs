@@ -3,6 +3,7 @@
 use std::fmt::{self, Debug};
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
@@ -10,8 +11,9 @@ use openraft::{
     AnyError, Entry, LogId, OptionalSend, RaftLogReader, StorageError, StorageIOError, Vote,
 };
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
+use super::early::may_be_told_early;
 use super::engine::{Change, EngineError, GroupId, Key, LogEngine, Step};
 use super::identity::Identity;
 use super::state::State;
@@ -40,11 +42,15 @@ pub struct GroupReader {
 /// What the readers and the log of one storage share.
 pub(super) struct Shared {
     pub name: String,
+    /// Whose log it is.
+    pub node: NodeId,
     pub id: GroupId,
     pub writer: Arc<Writer>,
     pub identity: Arc<Mutex<Identity>>,
     pub condition: Mutex<LogCondition>,
     pub state: Mutex<State>,
+    /// Tells of `durable` in the state.
+    pub durable: watch::Sender<u64>,
 }
 
 impl GroupLog {
@@ -91,6 +97,16 @@ impl GroupReader {
         self.shared.identity.lock().mark_whole(self.name())?;
         *self.shared.condition.lock() = LogCondition::Whole;
         Ok(())
+    }
+
+    /// Entries before this index are durable. Grows, unless entries are cut off.
+    pub fn durable(&self) -> watch::Receiver<u64> {
+        self.shared.durable.subscribe()
+    }
+
+    /// How long the disk has taken so far for the write that is under way.
+    pub fn writing_for(&self) -> Duration {
+        self.shared.writer.writing_for()
     }
 
     /// Bytes of the entries that are kept, in steps of some 256 KiB.
@@ -207,6 +223,14 @@ impl Shared {
             let durable = state.durable;
             state.tail.shrink(durable);
         }
+        self.tell_durable(&state);
+    }
+
+    /// Tells those who wait how much is durable.
+    pub fn tell_durable(&self, state: &State) {
+        let now = state.durable;
+        self.durable
+            .send_if_modified(|told| std::mem::replace(told, now) != now);
     }
 }
 
@@ -360,13 +384,14 @@ impl RaftLogStorage<Types> for GroupLog {
         let bytes = total(&entries);
         let shared = Arc::clone(self.shared());
         let room = shared.writer.room_for(bytes).await;
-        let (next, cuts) = {
+        let (next, cuts, is_told_early) = {
             let mut state = shared.state.lock();
+            let is_told_early = may_be_told_early(shared.node, state.vote, &entries);
             // The engine would not survive a hole.
             state
                 .append(entries)
                 .map_err(|hole| StorageIOError::write_logs(AnyError::new(&hole)))?;
-            (state.next, state.cuts)
+            (state.next, state.cuts, is_told_early)
         };
         if encoded.is_empty() {
             callback.log_io_completed(Ok(()));
@@ -374,11 +399,18 @@ impl RaftLogStorage<Types> for GroupLog {
         }
         let changes = vec![shared.change(Step::Append(encoded))];
         let appended = Arc::clone(&shared);
+        let mut callback = Some(callback);
+        if is_told_early && let Some(callback) = callback.take() {
+            callback.log_io_completed(Ok(()));
+        }
         let done = Box::new(move |result: Result<(), EngineError>| {
             if result.is_ok() {
                 appended.became_durable(next, cuts);
             }
-            callback.log_io_completed(result.map_err(std::io::Error::other));
+            // A log that failed says so by its health, and its node stops.
+            if let Some(callback) = callback {
+                callback.log_io_completed(result.map_err(std::io::Error::other));
+            }
         });
         shared.writer.submit(Job {
             changes,
@@ -403,15 +435,30 @@ impl RaftLogStorage<Types> for GroupLog {
             let before = self.reader.read(since - 1..since, 0).await?;
             before.last().map(|entry| entry.log_id)
         };
-        self.shared().state.lock().cut_end(since, last);
+        let shared = Arc::clone(self.shared());
+        {
+            let mut state = shared.state.lock();
+            state.cut_end(since, last);
+            shared.tell_durable(&state);
+        }
         self.write(vec![Step::CutEnd(since)])
             .await
-            .map_err(|error| StorageIOError::write_logs(AnyError::new(&error)).into())
+            .map_err(|error| StorageIOError::write_logs(AnyError::new(&error)))?;
+        // What was written before it is durable with it.
+        let cuts = shared.state.lock().cuts;
+        shared.became_durable(since, cuts);
+        Ok(())
     }
 
     async fn purge(&mut self, upto: LogId<NodeId>) -> Result<(), StorageError<NodeId>> {
         let shared = self.shared();
-        let Some(is_beyond_end) = shared.state.lock().purge(upto) else {
+        let purged = {
+            let mut state = shared.state.lock();
+            let purged = state.purge(upto);
+            shared.tell_durable(&state);
+            purged
+        };
+        let Some(is_beyond_end) = purged else {
             return Ok(());
         };
         let put = Step::Put(Key::Purged, encode(&upto));

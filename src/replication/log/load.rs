@@ -53,7 +53,6 @@ pub(super) fn load(
             state.first = after_purged;
             state.next = after_purged;
         }
-        state.durable = state.next;
     }
     let findings = read_all(shared, applied)?;
     let mut damage = findings
@@ -89,6 +88,9 @@ pub(super) fn load(
         identity.mark_damaged(Some(&shared.name), damage)?;
     }
     repair(shared, &findings, starts_late, applied)?;
+    let mut state = shared.state.lock();
+    state.durable = state.next;
+    shared.tell_durable(&state);
     Ok(damage)
 }
 

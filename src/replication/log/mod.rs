@@ -5,6 +5,7 @@
 //! group     RaftLogStorage for openraft; state, tail, sizes: what is in memory
 //! writer    the one thread that writes, the one that reads; what is not urgent; a full disk
 //! engine    what an engine has to do; guarded: raft-engine; stored: its entries
+//! early     what a leader may send before it is on its own disk
 //! load      a storage's log when it is opened
 //! reclaim   room is given back
 //! recovery  the files before the engine opens them; scan: torn or damaged?
@@ -14,6 +15,7 @@
 //! After a failed sync nothing is certain, so nothing is done any more:
 //! [`Log::health`] says so, and the owner stops serving. A full disk only delays.
 
+mod early;
 mod engine;
 mod error;
 mod group;
@@ -42,6 +44,7 @@ use parking_lot::Mutex;
 use raft_engine::env::{DefaultFileSystem, FileSystem};
 use tokio::sync::watch;
 
+pub use early::may_be_told_early;
 pub use error::{LogCondition, LogError, LogHealth};
 pub use group::{GroupLog, GroupReader, MAX_REQUEST_BYTES};
 pub use stats::LogStats;
@@ -82,6 +85,7 @@ impl Default for Options {
 /// The log of this node.
 pub struct Log {
     directory: PathBuf,
+    node: NodeId,
     options: Options,
     writer: Arc<Writer>,
     identity: Arc<Mutex<Identity>>,
@@ -126,6 +130,7 @@ impl Log {
         })?;
         let log = Self {
             directory: directory.to_owned(),
+            node,
             options,
             writer,
             identity: Arc::new(Mutex::new(identity)),
@@ -144,11 +149,13 @@ impl Log {
         let known = self.identity.lock().group(name)?;
         let shared = Arc::new(Shared {
             name: name.to_owned(),
+            node: self.node,
             id: known.id,
             writer: Arc::clone(&self.writer),
             identity: Arc::clone(&self.identity),
             condition: Mutex::new(LogCondition::Whole),
             state: Mutex::new(State::new(self.options.tail_bytes)),
+            durable: watch::Sender::default(),
         });
         {
             let mut groups = self.groups.lock();

@@ -52,6 +52,8 @@ pub(super) struct Writer {
     work: Condvar,
     room: Arc<Semaphore>,
     health: watch::Sender<LogHealth>,
+    /// When the write under way was begun.
+    writing_since: Mutex<Option<Instant>>,
     /// To the reading thread. None: stopped, or not started. Everybody has one read in it.
     reads: Mutex<Option<mpsc::Sender<Read>>>,
     pub stats: Arc<LogStats>,
@@ -84,6 +86,7 @@ impl Writer {
             work: Condvar::new(),
             room: Arc::new(Semaphore::new(MAX_WAITING_BYTES as usize)),
             health: watch::Sender::new(LogHealth::Well),
+            writing_since: Mutex::default(),
             reads: Mutex::default(),
             stats: Arc::default(),
         }
@@ -91,6 +94,12 @@ impl Writer {
 
     pub fn health(&self) -> watch::Receiver<LogHealth> {
         self.health.subscribe()
+    }
+
+    /// How long the write under way has taken so far.
+    pub fn writing_for(&self) -> Duration {
+        let since = *self.writing_since.lock();
+        since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Waits until so much may be queued.
@@ -122,10 +131,8 @@ impl Writer {
     pub fn submit_lazily(&self, kind: Lazy, change: Change) {
         let mut queue = self.queue.lock();
         queue.lazy.insert((change.group, kind), change);
-        if queue.lazy_since.is_none() {
-            queue.lazy_since = Some(Instant::now());
-            self.work.notify_all();
-        }
+        queue.lazy_since.get_or_insert_with(Instant::now);
+        // The thread looks by itself: to wake it costs more than the rest.
     }
 
     /// Waits for it on this thread.
@@ -237,13 +244,16 @@ impl Writer {
                     self.work.wait_for(&mut queue, left);
                 }
                 None if queue.stopping => return None,
-                None => self.work.wait(&mut queue),
+                None => {
+                    self.work.wait_for(&mut queue, LAZY_DELAY);
+                }
             }
         }
     }
 
     fn carry_out(&self, batch: Batch) {
         let mut was_full = false;
+        *self.writing_since.lock() = Some(Instant::now());
         let result = loop {
             let started = Instant::now();
             match self.with_engine(|engine| engine.write(&batch.changes)) {
@@ -263,6 +273,7 @@ impl Writer {
                 Err(error) => break Err(error),
             }
         };
+        *self.writing_since.lock() = None;
         if was_full && result.is_ok() {
             tracing::info!("the log in {} has room again", self.directory.display());
             self.health.send_replace(LogHealth::Well);

@@ -104,6 +104,11 @@ impl Node {
             .is_some_and(|process| process.wait(Duration::ZERO).is_err())
     }
 
+    /// The process, while there is one.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(ServerProcess::pid)
+    }
+
     /// Starts the server and waits until it listens.
     pub fn start(&mut self, network: &Network, settings: &Settings) -> io::Result<()> {
         let address_file = self.directory.join("address");
