@@ -448,7 +448,7 @@ impl Authority for SharedReplica {
 }
 
 impl Services for SharedReplica {
-    fn serve(&self, _from: NodeId, request: Bytes) -> BoxFuture<'_, Bytes> {
+    fn serve(&self, request: Bytes) -> BoxFuture<'_, Bytes> {
         Box::pin(async move {
             let answer = match Question::decode(request) {
                 Ok(question) => self.0.answer(question).await,
@@ -456,10 +456,6 @@ impl Services for SharedReplica {
             };
             answer.unwrap_or_else(|why| Answer::No { why }).encode()
         })
-    }
-
-    fn admin(&self, _from: NodeId, request: String) -> BoxFuture<'_, String> {
-        Box::pin(async move { request }) // ADMIN
     }
 
     fn stream(&self, from: NodeId, kind: StreamKind, stream: PeerStream) -> BoxFuture<'_, ()> {

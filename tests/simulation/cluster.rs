@@ -381,14 +381,10 @@ impl PeerHandler for Door {
 struct Echo(NodeId);
 
 impl Services for Echo {
-    fn serve(&self, _: NodeId, request: Bytes) -> BoxFuture<'_, Bytes> {
+    fn serve(&self, request: Bytes) -> BoxFuture<'_, Bytes> {
         let mut answer = vec![u8::try_from(self.0).unwrap()];
         answer.extend_from_slice(&request);
         Box::pin(async move { Bytes::from(answer) })
-    }
-
-    fn admin(&self, _: NodeId, request: String) -> BoxFuture<'_, String> {
-        Box::pin(async move { request })
     }
 
     fn stream(&self, _: NodeId, _: StreamKind, _: PeerStream) -> BoxFuture<'_, ()> {
@@ -427,6 +423,7 @@ impl Transfers {
             return Err(failed("there is a newer state"));
         }
         for _ in 0..3 {
+            // A refusal will do: it, too, came through the network.
             let (request, patience) = (Request::Admin("a part".into()), Duration::from_secs(1));
             let part = self.peers.call(to, member, GROUP, request, patience).await;
             part.map_err(|error| failed(&error.to_string()))?;

@@ -38,14 +38,9 @@ impl Group {
                 }
                 Err(why) => self.refused(why),
             },
-            Request::Service(request) => self.serve(from, request).await,
-            Request::Admin(request) => {
-                let services = self.core.services.lock().clone();
-                match services {
-                    Some(services) => Reply::Admin(services.admin(from, request).await),
-                    None => self.refused("this node is still starting".to_owned()),
-                }
-            }
+            Request::Service(request) => self.serve(request).await,
+            // The node answers these, whatever storage they name.
+            Request::Admin(_) => self.refused("an administrator's command is a node's".to_owned()),
         }
     }
 
@@ -111,11 +106,11 @@ impl Group {
         self.refused("this node has no vote, or another leads already".to_owned())
     }
 
-    async fn serve(&self, from: NodeId, request: bytes::Bytes) -> Reply {
+    async fn serve(&self, request: bytes::Bytes) -> Reply {
         let leads = matches!(*self.core.leadership.borrow(), Leadership::Leader { .. });
         let services = self.core.services.lock().clone();
         match services {
-            Some(services) if leads => Reply::Service(services.serve(from, request).await),
+            Some(services) if leads => Reply::Service(services.serve(request).await),
             Some(_) => self.refused("this node does not lead".to_owned()),
             None => self.refused("this node is still starting".to_owned()),
         }

@@ -16,12 +16,9 @@ const RETRY_PAUSE: Duration = Duration::from_millis(25);
 
 /// What a storage does for the other nodes of its group.
 pub trait Services: Send + Sync + 'static {
-    /// Answers [`Group::ask_leader`] of node `from`; called only while this node leads. A
+    /// Answers [`Group::ask_leader`] of any node; called only while this node leads. A
     /// question may come twice. Errors of its own are part of the answer.
-    fn serve(&self, from: NodeId, request: Bytes) -> BoxFuture<'_, Bytes>;
-
-    /// Answers the administrator's command, JSON, that came by way of node `from`.
-    fn admin(&self, from: NodeId, request: String) -> BoxFuture<'_, String>;
+    fn serve(&self, request: Bytes) -> BoxFuture<'_, Bytes>;
 
     /// Serves a stream of node `from`, to its end; whether this node leads or not.
     fn stream(&self, from: NodeId, kind: StreamKind, stream: PeerStream) -> BoxFuture<'_, ()>;
@@ -111,7 +108,7 @@ impl Group {
     async fn ask_own(&self, request: Bytes) -> Result<Bytes, String> {
         let services = self.core.services.lock().clone();
         match services {
-            Some(services) => Ok(services.serve(self.core.node, request).await),
+            Some(services) => Ok(services.serve(request).await),
             None => Err("this node is still starting".to_owned()),
         }
     }
