@@ -28,7 +28,6 @@ mod machine;
 #[path = "simulation/membership.rs"]
 mod membership;
 #[path = "../src/replication/net/memory.rs"]
-#[allow(dead_code, reason = "the simulations do not need all of it")]
 mod memory;
 #[path = "simulation/scenarios.rs"]
 mod scenarios;

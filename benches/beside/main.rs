@@ -14,6 +14,8 @@ mod database;
 mod generator;
 mod memory;
 mod pack;
+#[path = "../common/program.rs"]
+mod program;
 #[path = "../../tests/support/raw_client.rs"]
 mod raw_client;
 mod server;
@@ -30,6 +32,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use generator::Failure;
+use program::Common;
 
 /// Measure small commits alone and beside heavy work, in turn.
 #[derive(Debug, Parser)]
@@ -46,12 +49,8 @@ struct Options {
     /// The pause of the client between two commits, in microseconds
     #[arg(long, global = true, default_value_t = 1000)]
     pause: u64,
-    /// Where the databases go (default: below target/)
-    #[arg(long, global = true)]
-    directory: Option<PathBuf>,
-    /// What cargo bench passes
-    #[arg(long, hide = true, global = true)]
-    bench: bool,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Debug, Clone, Subcommand)]
@@ -81,21 +80,11 @@ enum Work {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    match run(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("beside: {failure}");
-            ExitCode::FAILURE
-        }
-    }
+    program::end("beside", run(&options).map(|()| ExitCode::SUCCESS))
 }
 
 fn run(options: &Options) -> Result<(), Failure> {
-    let parent = options
-        .directory
-        .clone()
-        .unwrap_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")));
-    let directory = tempfile::tempdir_in(parent)?;
+    let directory = tempfile::tempdir_in(options.common.directory())?;
     let plan = commits::Plan {
         rounds: options.rounds,
         alone: Duration::from_secs_f64(options.seconds),

@@ -10,24 +10,23 @@
 )]
 
 mod catch_up;
-#[allow(dead_code, reason = "other benches use other parts")]
 #[path = "../common/cell.rs"]
 mod cell;
 #[path = "../../tests/support/cluster/mod.rs"]
 mod cluster;
-#[allow(dead_code, reason = "other benches use other parts")]
 #[path = "../common/commits.rs"]
 mod commits;
 #[path = "../beside/database.rs"]
 mod database;
 mod failover;
-#[allow(dead_code, reason = "other benches use other parts")]
 #[path = "../common/generator.rs"]
 mod generator;
 #[path = "../common/load_requests.rs"]
 mod load_requests;
 #[path = "../common/loads.rs"]
 mod loads;
+#[path = "../common/program.rs"]
+mod program;
 #[path = "../../tests/support/python_env.rs"]
 mod python_env;
 #[path = "../../tests/support/raw_client.rs"]
@@ -38,13 +37,13 @@ mod throughput;
 #[path = "../common/wire.rs"]
 mod wire;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 use generator::Failure;
+use program::Common;
 
 /// Measure several zeod with one database.
 #[derive(Debug, Parser)]
@@ -52,12 +51,8 @@ use generator::Failure;
 struct Options {
     #[command(subcommand)]
     work: Option<Work>,
-    /// Where the databases go (default: below target/); the disk decides the commits
-    #[arg(long, global = true)]
-    directory: Option<PathBuf>,
-    /// What cargo bench passes
-    #[arg(long, hide = true, global = true)]
-    bench: bool,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Debug, Clone, Subcommand)]
@@ -111,20 +106,10 @@ enum Work {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    match run(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("cluster: {failure}");
-            ExitCode::FAILURE
-        }
-    }
+    program::end("cluster", run(&options).map(|()| ExitCode::SUCCESS))
 }
 
 fn run(options: &Options) -> Result<(), Failure> {
-    let parent = options
-        .directory
-        .clone()
-        .unwrap_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")));
     let work = match &options.work {
         Some(work) => vec![work.clone()],
         None => vec![
@@ -148,7 +133,7 @@ fn run(options: &Options) -> Result<(), Failure> {
     for work in work {
         let directory = tempfile::Builder::new()
             .prefix("cluster-")
-            .tempdir_in(&parent)?;
+            .tempdir_in(options.common.directory())?;
         match work {
             Work::Failover {
                 kills,

@@ -15,15 +15,11 @@ pub struct Cell {
     pub extra: BTreeMap<&'static str, f64>,
 }
 
-/// The names of the extra figures.
+/// The names of the extra figures of writers.
 pub const FEWEST_COMMITS: &str = "fewest_commits";
 pub const MEDIAN_COMMITS: &str = "median_commits";
 pub const MOST_COMMITS: &str = "most_commits";
 pub const LONGEST_GAP_MS: &str = "longest_gap_ms";
-pub const P99_ALONE_US: &str = "p99_alone_us";
-pub const SLOWDOWN: &str = "p99_busy_to_alone";
-pub const RATE_ALONE: &str = "rate_alone";
-pub const WRITER_RATE: &str = "commits_per_s";
 
 impl Cell {
     /// From the latencies of all operations and how many of them ended in time.

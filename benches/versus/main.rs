@@ -23,6 +23,8 @@ mod load_requests;
 mod loads;
 mod mixed;
 mod options;
+#[path = "../common/program.rs"]
+mod program;
 #[path = "../../tests/support/raw_client.rs"]
 mod raw_client;
 mod report;
@@ -58,13 +60,7 @@ fn main() -> ExitCode {
         limit::main(Path::new(file), Path::new(address_file)).unwrap();
         return ExitCode::SUCCESS;
     }
-    match run(&Options::from_command_line()) {
-        Ok(code) => code,
-        Err(failure) => {
-            eprintln!("versus: {failure}");
-            ExitCode::FAILURE
-        }
-    }
+    program::end("versus", run(&Options::from_command_line()))
 }
 
 fn run(options: &Options) -> Result<ExitCode, Failure> {
@@ -78,10 +74,7 @@ fn run(options: &Options) -> Result<ExitCode, Failure> {
     if rows.is_empty() && !options.stock {
         return Err(Failure::Setup("no row matches".into()));
     }
-    let parent = options
-        .directory
-        .clone()
-        .unwrap_or_else(servers::scratch_directory);
+    let parent = options.common.directory();
     fs::create_dir_all(&parent)?;
     let results = measure(options, &rows, &parent)?;
     report::print(&results);

@@ -5,11 +5,17 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-use crate::cell::{self, Cell, to_f64};
+use crate::cell::{Cell, to_f64};
 use crate::commits::{self, Writers};
 use crate::generator::Failure;
 use crate::loads::{self, Reader, Readers};
 use crate::wire::Object;
+
+/// The names of the extra figures.
+pub const P99_ALONE_US: &str = "p99_alone_us";
+pub const SLOWDOWN: &str = "p99_busy_to_alone";
+pub const RATE_ALONE: &str = "rate_alone";
+pub const WRITER_RATE: &str = "commits_per_s";
 
 const READERS: Readers = Readers {
     connections: 2,
@@ -28,10 +34,9 @@ pub fn run(address: SocketAddr, objects: &mut [Object], period: Duration) -> Res
     let (writable, readable) = objects.split_at_mut(half);
     let alone = loads::run(&[address], readable, READERS, period)?;
     let mut busy = beside_writers(address, writable, readable, period)?;
-    busy.extra.insert(cell::P99_ALONE_US, alone.p99_us);
-    busy.extra.insert(cell::RATE_ALONE, alone.rate);
-    busy.extra
-        .insert(cell::SLOWDOWN, busy.p99_us / alone.p99_us);
+    busy.extra.insert(P99_ALONE_US, alone.p99_us);
+    busy.extra.insert(RATE_ALONE, alone.rate);
+    busy.extra.insert(SLOWDOWN, busy.p99_us / alone.p99_us);
     Ok(busy)
 }
 
@@ -79,6 +84,6 @@ fn beside_writers(
     let in_time = latencies.len();
     let mut cell = Cell::new(latencies, in_time, period);
     let rate = to_f64(commits) / period.as_secs_f64();
-    cell.extra.insert(cell::WRITER_RATE, rate);
+    cell.extra.insert(WRITER_RATE, rate);
     Ok(cell)
 }

@@ -1,10 +1,9 @@
 //! The command line.
 
-use std::path::PathBuf;
-
 use clap::Parser;
 use regex_lite::Regex;
 
+use crate::program::Common;
 use crate::rows::{ROWS, Row};
 use crate::servers::Kind;
 
@@ -41,15 +40,11 @@ pub struct Options {
     /// Also run Python's own client against zeod and Python
     #[arg(long)]
     pub stock: bool,
-    /// Where the databases go (default: below target/); the disk decides the commits
-    #[arg(long)]
-    pub directory: Option<PathBuf>,
     /// Print the rows' keys and leave
     #[arg(long)]
     pub list: bool,
-    /// What cargo bench passes
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    pub common: Common,
 }
 
 /// Enough for 64 writers with ten objects each, and for two shares.

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::cell::{self, Cell};
+use crate::mixed;
 use crate::rows::{Headline, Row};
 use crate::servers::Kind;
 use crate::stock::StockTable;
@@ -96,9 +97,9 @@ fn notes(cell: &Cell) -> String {
         );
     }
     if let (Some(alone), Some(slowdown), Some(commits)) = (
-        extra(cell::P99_ALONE_US),
-        extra(cell::SLOWDOWN),
-        extra(cell::WRITER_RATE),
+        extra(mixed::P99_ALONE_US),
+        extra(mixed::SLOWDOWN),
+        extra(mixed::WRITER_RATE),
     ) {
         return format!(
             "p99 alone {}, busy/alone {slowdown:.2}, {} commits/s",

@@ -164,11 +164,6 @@ fn no_python(reason: &str) -> Failure {
 
 /// Where cargo builds: the parent of the directory it gives benches for their files.
 pub fn target_directory() -> PathBuf {
-    let scratch = scratch_directory();
-    scratch.parent().map_or(scratch.clone(), Path::to_owned)
-}
-
-/// Where the databases go unless `--directory` says otherwise.
-pub fn scratch_directory() -> PathBuf {
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+    let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    scratch.parent().unwrap_or(scratch).to_owned()
 }

@@ -69,7 +69,6 @@ struct State {
     /// What goes from the first to the second waits.
     held: BTreeSet<(NodeId, NodeId)>,
     weather: Weather,
-    weather_of: BTreeMap<(NodeId, NodeId), Weather>,
     sent: BTreeMap<(NodeId, NodeId), u64>,
     counts: Counts,
 }
@@ -143,18 +142,9 @@ impl MemoryNetwork {
         }
     }
 
-    /// The weather everywhere, but on links that have their own.
+    /// From now on the weather is so, everywhere.
     pub fn set_weather(&self, weather: Weather) {
         self.shared.state.lock().weather = weather;
-    }
-
-    /// The weather of messages from one node to another; None: as everywhere.
-    pub fn set_weather_of(&self, from: NodeId, to: NodeId, weather: Option<Weather>) {
-        let mut state = self.shared.state.lock();
-        match weather {
-            Some(weather) => state.weather_of.insert((from, to), weather),
-            None => state.weather_of.remove(&(from, to)),
-        };
     }
 
     /// From now on nothing gets from `from` to `to`, nor does what is under
@@ -246,10 +236,8 @@ impl Shared {
         let link = mixed(mixed(self.seed, from), to);
         let drawn = mixed(link, *number);
         let is_cut = state.cut.contains(&(from, to));
-        let general = &state.weather;
-        let weather = state.weather_of.get(&(from, to)).unwrap_or(general);
-        let is_lost = is_cut || drawn % 1_000 < weather.lost_per_mille;
-        let delay = between(&weather.delay, mixed(drawn, 1));
+        let is_lost = is_cut || drawn % 1_000 < state.weather.lost_per_mille;
+        let delay = between(&state.weather.delay, mixed(drawn, 1));
         let now = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let counts = &mut state.counts;
         counts.sent += 1;
