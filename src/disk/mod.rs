@@ -1,6 +1,8 @@
 //! The disk as the storages see it: a small trait with one real
 //! implementation, so that tests can put one that fails, lies or stops in its place.
 
+#[cfg(test)]
+pub mod altered;
 mod precedence;
 mod real;
 mod tree;

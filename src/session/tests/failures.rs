@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Server;
 use super::client::Raised;
 use super::failing_disk::FailingDisk;
-use crate::disk::{Disk, RealDisk};
+use crate::disk::RealDisk;
 use crate::types::Tid;
 use crate::wire::{Method, Request};
 
@@ -24,7 +24,7 @@ fn assert_refused(raised: &Raised) {
 /// A finish fails by `break_disk`; what holds from then on.
 fn check_failure(break_disk: impl Fn(&FailingDisk)) {
     let disk = FailingDisk::new();
-    let server = Server::file_on(Arc::clone(&disk) as Arc<dyn Disk>, super::options());
+    let server = Server::file_on(disk.disk(), super::options());
     let mut client = server.client();
     let mut other = server.client();
     let mut voted = server.client();
@@ -92,7 +92,7 @@ fn a_failed_sync_stops_all_writing_for_good() {
 #[test]
 fn a_sync_that_works_again_is_not_believed() {
     let disk = FailingDisk::new();
-    let server = Server::file_on(Arc::clone(&disk) as Arc<dyn Disk>, super::options());
+    let server = Server::file_on(disk.disk(), super::options());
     let mut client = server.client();
     client.vote_store(1, 1, Tid::ZERO);
     disk.syncs.fail_after(0);
@@ -106,7 +106,7 @@ fn a_sync_that_works_again_is_not_believed() {
 #[test]
 fn the_commits_before_the_failing_one_are_there() {
     let disk = FailingDisk::new();
-    let server = Server::file_on(Arc::clone(&disk) as Arc<dyn Disk>, super::options());
+    let server = Server::file_on(disk.disk(), super::options());
     let mut client = server.client();
     disk.syncs.fail_after(3);
     let serials: Vec<_> = (1..=3)

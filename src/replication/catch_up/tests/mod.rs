@@ -1,7 +1,6 @@
 //! Databases evolve apart, and are brought together again.
 
 mod database;
-mod quick_disk;
 
 use std::sync::Arc;
 
