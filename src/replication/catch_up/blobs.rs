@@ -51,26 +51,26 @@ fn send(link: &Link, blob: &BlobFile) -> Result<()> {
 }
 
 /// Receiver: gets those that are not here, or not in their length, and puts
-/// them in place. How many came.
+/// them in place.
 pub fn receive(
     link: &mut Link,
     blobs: &Arc<BlobDirectory>,
     needed: &[(Oid, Tid)],
     progress: &Progress,
-) -> Result<u64> {
+) -> Result<()> {
     progress.begin(Phase::Blobs, needed.len() as u64);
-    let (mut done, mut came) = (0, 0);
+    let mut done = 0;
     for needed in needed.chunks(AT_ONCE) {
         let mut needs = Vec::with_capacity(needed.len());
         for &(oid, tid) in needed {
             needs.push((oid, tid, length_here(blobs, oid, tid)?));
         }
         link.send(&Message::NeedBlobs(needs))?;
-        came += receive_some(link, blobs, needed, |at| progress.at(done + at))?;
+        receive_some(link, blobs, needed, |at| progress.at(done + at))?;
         done += needed.len() as u64;
         progress.at(done);
     }
-    Ok(came)
+    Ok(())
 }
 
 fn length_here(blobs: &BlobDirectory, oid: Oid, tid: Tid) -> Result<u64> {
@@ -86,7 +86,7 @@ fn receive_some(
     blobs: &Arc<BlobDirectory>,
     needed: &[(Oid, Tid)],
     mut at: impl FnMut(u64),
-) -> Result<u64> {
+) -> Result<()> {
     let find = |number: u32| {
         let place = usize::try_from(number).unwrap_or(usize::MAX);
         needed
@@ -94,14 +94,12 @@ fn receive_some(
             .copied()
             .ok_or_else(|| CatchUpError::Protocol(format!("nobody asked for blob {number}")))
     };
-    let mut came = 0;
     loop {
         match link.receive()? {
             Message::Blob(number, length) => {
                 let (oid, tid) = find(number)?;
                 at(u64::from(number));
                 receive_one(link, blobs, oid, tid, length)?;
-                came += 1;
             }
             Message::NoBlob(number) => {
                 let (oid, tid) = find(number)?;
@@ -112,7 +110,7 @@ fn receive_some(
                     );
                 }
             }
-            Message::BlobsEnd => return Ok(came),
+            Message::BlobsEnd => return Ok(()),
             other => return Err(Link::unexpected(&other)),
         }
     }

@@ -20,11 +20,11 @@ use crate::disk::{Access, Disk, DiskFile, OpenMode};
 use crate::replication::types::StateMark;
 use crate::storage::StorageError;
 use crate::storage::file::FileStorage;
-use crate::storage::file::transfer::build::{Builder, Built};
+use crate::storage::file::transfer::build::Builder;
 use crate::storage::file::transfer::raw::{Place, RawCopy};
 use crate::storage::file::transfer::source::Source;
 use crate::storage::file::transfer::{
-    HeldFile, Intent, Kind, Progress as Work, State, Target, pending,
+    Built, HeldFile, Intent, Kind, Progress as Work, State, Target, pending,
 };
 
 /// A transfer that was given up needs a moment to end; the next one waits so long for it.
@@ -56,8 +56,6 @@ pub struct Incoming {
     /// need to be told what was written since. Otherwise what they keep is to
     /// be forgotten: their connections are to be closed.
     pub continues: bool,
-    /// Blobs that came.
-    pub blobs: u64,
 }
 
 impl Incoming {
@@ -89,11 +87,6 @@ impl Incoming {
     /// Puts it in place, in a storage that is open; see [`FileStorage::install`].
     pub fn install(self, storage: &FileStorage, intent: &Intent) -> Result<()> {
         Ok(storage.install(intent, self.built)?)
-    }
-
-    /// Bytes of the file that was received or laid out.
-    pub fn file_bytes(&self) -> u64 {
-        self.built.end
     }
 }
 
@@ -162,9 +155,8 @@ impl Receiver<'_> {
             Some(from) => self.tail(link, &offer, from)?,
             None => self.other(link, &offer)?,
         };
-        let mut came = 0;
         if let Some(blobs) = &self.target.blobs {
-            came = blobs::receive(link, blobs, &received.built.blobs, self.progress)?;
+            blobs::receive(link, blobs, &received.built.blobs, self.progress)?;
         }
         self.forget_partial()?;
         link.send(&Message::Finished)?;
@@ -181,7 +173,6 @@ impl Receiver<'_> {
             mark: offer.mark,
             way: received.way,
             continues: received.continues,
-            blobs: came,
         })
     }
 

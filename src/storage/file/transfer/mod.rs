@@ -8,6 +8,7 @@
 //! places    what pointers lead to
 //! build     a file laid out anew from transactions; equal, byte for byte
 //! raw       a piece of a file as it is, checked
+//! draft     what both of these write
 //! install   the durable intent, and what is made of one that a crash left
 //! switch    an open storage goes over to the new file
 //! ```
@@ -17,6 +18,7 @@
 pub mod build;
 pub mod codec;
 pub mod content;
+mod draft;
 pub mod install;
 mod places;
 pub mod raw;
@@ -27,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use super::pack::progress::Progress;
+pub use draft::Built;
 pub use install::{Intent, Kind, State, carry_out, pending};
 pub use switch::Change;
 

@@ -3,20 +3,16 @@
 
 use std::io::BufRead;
 use std::path::Path;
-use std::sync::Arc;
 
 use super::HeldFile;
-use super::build::{Built, Probe};
 use super::codec::{for_each_piece, malformed, receiving};
+use super::draft::{Built, Draft, Probe};
 use crate::disk::{Access, Disk, OpenMode, Precedence};
 use crate::storage::file::format::{
     DATA_HEADER_BYTES, DataHeader, FIRST_TRANSACTION, NUMBER_BYTES, STATUS_COMMITTED,
     STATUS_PACKED, STATUS_UNDONE, TRANSACTION_HEADER_BYTES, TransactionHeader,
 };
-use crate::storage::file::index::Index;
-use crate::storage::file::pack::window::Output;
 use crate::storage::file::pack::{BLOB_PROBE_BYTES, is_blob_record};
-use crate::storage::file::reader::DataFile;
 use crate::storage::{Result, StorageError};
 use crate::types::{Oid, Tid};
 
@@ -34,15 +30,9 @@ pub enum Place<'a> {
 #[derive(Debug)]
 pub struct RawCopy<'a> {
     place: Place<'a>,
-    out: Output<'a>,
-    data: DataFile,
-    /// The position in the finished file at which `out` begins.
+    draft: Draft<'a>,
+    /// The position in the finished file at which the draft begins.
     begin: u64,
-    crc: crc32fast::Hasher,
-    last_tid: Tid,
-    index: Index,
-    written: Vec<(Oid, u64)>,
-    blobs: Option<Probe>,
 }
 
 impl<'a> RawCopy<'a> {
@@ -54,35 +44,26 @@ impl<'a> RawCopy<'a> {
         precedence: &'a Precedence,
         with_blobs: bool,
     ) -> Result<Self> {
-        let name: Arc<str> = path.display().to_string().into();
-        let file = disk
-            .open(path, OpenMode::Create)
-            .map_err(StorageError::io(format!("making {name}")))?;
         let (begin, last_tid) = match place {
             Place::Whole => (0, Tid::ZERO),
             Place::Behind(held) => (held.end, held.last_tid),
         };
+        let mode = OpenMode::Create;
         Ok(Self {
             place,
-            out: Output::new(Arc::clone(&file), name.to_string(), precedence),
-            data: DataFile { file, name },
+            draft: Draft::open(disk, path, mode, last_tid, precedence, with_blobs)?,
             begin,
-            crc: crc32fast::Hasher::new(),
-            last_tid,
-            index: Index::default(),
-            written: Vec::new(),
-            blobs: with_blobs.then(Probe::default),
         })
     }
 
     /// Where what comes next belongs.
     pub fn position(&self) -> u64 {
-        self.begin + self.out.position()
+        self.begin + self.draft.out.position()
     }
 
     /// The magic of a whole file.
     pub fn magic(&mut self, magic: [u8; 4]) -> Result<()> {
-        self.put(&magic)
+        self.draft.put(&magic)
     }
 
     /// The next transaction.
@@ -91,7 +72,7 @@ impl<'a> RawCopy<'a> {
         let bytes = read::<TRANSACTION_HEADER_BYTES>(input)?;
         let header = TransactionHeader::parse(&bytes);
         self.check(&header, start)?;
-        self.put(&bytes)?;
+        self.draft.put(&bytes)?;
         self.pass_on(input, header.metadata_bytes())?;
         let records_end = start + header.length;
         if header.status == STATUS_UNDONE {
@@ -104,11 +85,8 @@ impl<'a> RawCopy<'a> {
         if u64::from_be_bytes(closing) != header.length {
             return Err(bad(start, "a transaction whose two lengths differ"));
         }
-        self.put(&closing)?;
-        for (oid, position) in self.written.drain(..) {
-            self.index.set(oid, position);
-        }
-        self.last_tid = header.tid;
+        self.draft.put(&closing)?;
+        self.draft.close_transaction(header.tid);
         Ok(())
     }
 
@@ -125,12 +103,12 @@ impl<'a> RawCopy<'a> {
         {
             return Err(bad(start, "a transaction of impossible length"));
         }
-        if !is_known || header.tid <= self.last_tid {
+        if !is_known || header.tid <= self.draft.last_tid {
             // Old files can be so; they are served, and copied.
             tracing::warn!(
                 "{}: transaction {} at {start} is of an unknown status or not later than the \
                  one before",
-                self.data.name,
+                self.draft.data.name,
                 header.tid
             );
         }
@@ -147,35 +125,34 @@ impl<'a> RawCopy<'a> {
         {
             return Err(bad(position, "a record that does not belong there"));
         }
-        self.put(&bytes)?;
-        self.written.push((header.oid, position));
-        if let Some(probe) = &mut self.blobs {
+        self.draft.put(&bytes)?;
+        self.draft.written.push((header.oid, position));
+        if let Some(probe) = &mut self.draft.blobs {
             probe.record(header.oid, header.tid, header.data_bytes);
         }
         if header.data_bytes > 0 {
             return self.pass_on(input, header.data_bytes);
         }
         let back = read::<NUMBER_BYTES>(input)?;
-        self.put(&back)?;
+        self.draft.put(&back)?;
         let back = u64::from_be_bytes(back);
         if back >= position {
             return Err(bad(position, "a pointer forwards"));
         }
-        if back > 0 && self.blobs.is_some() && self.leads_to_blob(header.oid, back)? {
-            let revision = (header.oid, header.tid);
-            self.blobs.iter_mut().for_each(|p| p.found.push(revision));
+        if back > 0 && self.draft.blobs.is_some() && self.leads_to_blob(header.oid, back)? {
+            self.draft.blobs.iter_mut().for_each(Probe::note_blob);
         }
         Ok(())
     }
 
     /// Does a pointer end at a blob's record?
     fn leads_to_blob(&mut self, oid: Oid, back: u64) -> Result<bool> {
-        self.out.flush()?;
+        self.draft.out.flush()?;
         let mut position = back;
         loop {
             let (data, at) = match self.place {
                 Place::Behind(held) if position < self.begin => (&held.data, position),
-                _ => (&self.data, position.saturating_sub(self.begin)),
+                _ => (&self.draft.data, position.saturating_sub(self.begin)),
             };
             let head = data.read_head_of(oid, at, Access::Wait)?;
             if head.header.data_bytes > 0 {
@@ -202,42 +179,32 @@ impl<'a> RawCopy<'a> {
 
     fn pass_on(&mut self, input: &mut dyn BufRead, bytes: u64) -> Result<()> {
         for_each_piece(input, bytes, |piece| {
-            if let Some(probe) = &mut self.blobs {
+            if let Some(probe) = &mut self.draft.blobs {
                 probe.data(piece);
             }
-            self.crc.update(piece);
-            self.out.put(piece)
+            self.draft.put(piece)
         })
     }
 
-    fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        self.crc.update(bytes);
-        self.out.put(bytes)
-    }
-
     /// When nothing more comes: what came is of use to the next attempt.
-    pub fn give_up(mut self) {
-        let _ = self.out.flush();
+    pub fn give_up(self) {
+        self.draft.give_up();
     }
 
     /// Makes all of it durable but for the file's name. Of the piece of a file,
     /// length and CRC are those of the piece.
     pub fn finish(mut self) -> Result<Built> {
-        self.out.flush()?;
+        self.draft.out.flush()?;
         // An earlier attempt may have left more.
-        self.data
+        self.draft
+            .data
             .file
-            .set_len(self.out.position())
-            .map_err(StorageError::io(format!("cutting {}", self.data.name)))?;
-        self.out.sync()?;
-        Ok(Built {
-            end: self.out.position(),
-            index: self.index,
-            data: self.data,
-            last_tid: self.last_tid,
-            crc: self.crc.finalize(),
-            blobs: self.blobs.map(|probe| probe.found).unwrap_or_default(),
-        })
+            .set_len(self.draft.out.position())
+            .map_err(StorageError::io(format!(
+                "cutting {}",
+                self.draft.data.name
+            )))?;
+        self.draft.finish()
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
 
-use super::build::Built;
+use super::draft::Built;
 use super::install::{add_tail, forget_index};
 use super::{Intent, Kind, Paths};
 use crate::disk::Access;
