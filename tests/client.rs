@@ -18,9 +18,11 @@ use std::time::Duration;
 use servers::{Kind, Server};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use zeod::client::{self, CallError, Connection, Listener, Options, Plain, VoteItem};
+use zeod::client::{
+    self, CallError, Connection, Listener, LoadedRevision, Options, Plain, VoteItem,
+};
 use zeod::types::{Oid, Tid, TransactionMeta};
-use zeod::wire::{Format, ServerNotice, TransactionKey, Value};
+use zeod::wire::{Format, Request, ServerNotice, TransactionKey, Value};
 
 /// Nothing here takes longer, however busy the machine is.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -97,7 +99,7 @@ async fn conversation(server: &Server, format: Format) {
         .pack(since_1970.as_secs_f64() - 1000.0, true)
         .await
         .unwrap();
-    let status = writer.server_status().await.unwrap();
+    let status = writer.call(&Request::ServerStatus).await.unwrap();
     assert_eq!(
         status.get("commits").and_then(Value::as_int),
         Some(4),
@@ -105,11 +107,15 @@ async fn conversation(server: &Server, format: Format) {
     );
 }
 
-async fn open(server: &Server) -> (Connection, mpsc::Receiver<ServerNotice<'static>>) {
+async fn open(server: &Server) -> (Connection, mpsc::UnboundedReceiver<ServerNotice<'static>>) {
     let stream = client::connect(&server.address, &Plain, PATIENCE)
         .await
         .unwrap();
-    let (listener, notices) = Listener::channel();
+    let (sender, notices) = mpsc::unbounded_channel();
+    let listener = Listener::callback(move |notice| {
+        // Not all tests listen.
+        let _ = sender.send(notice.into_owned());
+    });
     let connection = Connection::open(stream, Options::default(), listener)
         .await
         .unwrap();
@@ -120,7 +126,7 @@ async fn open(server: &Server) -> (Connection, mpsc::Receiver<ServerNotice<'stat
 
 /// The oids that `tid` changed, once the server tells of it.
 async fn await_invalidation(
-    notices: &mut mpsc::Receiver<ServerNotice<'static>>,
+    notices: &mut mpsc::UnboundedReceiver<ServerNotice<'static>>,
     wanted: Tid,
 ) -> Vec<Oid> {
     loop {
@@ -145,8 +151,21 @@ async fn begin(connection: &Connection) {
 }
 
 async fn finish(connection: &Connection) -> Tid {
-    assert_eq!(connection.vote(KEY).await, Ok(vec![]));
+    assert_eq!(vote(connection).await, Ok(vec![]));
     connection.tpc_finish(KEY).await.unwrap()
+}
+
+async fn vote(connection: &Connection) -> Result<Vec<VoteItem>, CallError> {
+    let answer = connection.call(&Request::Vote { transaction: KEY }).await?;
+    VoteItem::from_value(&answer)
+}
+
+async fn load_before(
+    connection: &Connection,
+    oid: Oid,
+    tid: Tid,
+) -> Result<Option<LoadedRevision>, CallError> {
+    LoadedRevision::from_value(connection.call(&Request::LoadBefore { oid, tid }).await?)
 }
 
 fn blob_bytes() -> Vec<u8> {
@@ -157,7 +176,7 @@ fn blob_bytes() -> Vec<u8> {
 async fn stores(
     writer: &Connection,
     oids: &[Oid],
-    notices: &mut mpsc::Receiver<ServerNotice<'static>>,
+    notices: &mut mpsc::UnboundedReceiver<ServerNotice<'static>>,
 ) -> Tid {
     begin(writer).await;
     writer.store(oids[0], Tid::ZERO, RECORD, KEY).await.unwrap();
@@ -179,8 +198,7 @@ async fn stores(
 }
 
 async fn reads(reader: &Connection, oids: &[Oid], tid: Tid) {
-    let loaded = reader
-        .load_before(oids[0], Tid::MAX)
+    let loaded = load_before(reader, oids[0], Tid::MAX)
         .await
         .unwrap()
         .unwrap();
@@ -188,7 +206,7 @@ async fn reads(reader: &Connection, oids: &[Oid], tid: Tid) {
         (&*loaded.data, loaded.serial, loaded.end),
         (RECORD, tid, None)
     );
-    assert_eq!(reader.load_before(oids[0], tid).await, Ok(None));
+    assert_eq!(load_before(reader, oids[0], tid).await, Ok(None));
     assert_eq!(reader.load_serial(oids[0], tid).await.unwrap(), RECORD);
     assert_eq!(reader.get_tid(oids[0]).await, Ok(tid));
     let history = reader.history(oids[0], 10).await.unwrap();
@@ -210,7 +228,7 @@ async fn conflicts(writer: &Connection, oids: &[Oid], current: Tid) -> Tid {
     begin(writer).await;
     let stale = Tid::from_u64(17);
     writer.store(oids[0], stale, OTHER, KEY).await.unwrap();
-    let conflicts = writer.vote(KEY).await.unwrap();
+    let conflicts = vote(writer).await.unwrap();
     let [VoteItem::Conflict(conflict)] = &*conflicts else {
         panic!("{conflicts:?}");
     };
@@ -223,15 +241,14 @@ async fn conflicts(writer: &Connection, oids: &[Oid], current: Tid) -> Tid {
 async fn undoes(writer: &Connection, oids: &[Oid], undone: Tid) -> Tid {
     let log = writer.undo_info(0, -20, Value::None).await.unwrap();
     let id = log[0].get("id").and_then(Value::as_bytes).unwrap();
-    let loaded = writer.load_before(oids[0], Tid::MAX).await.unwrap();
+    let loaded = load_before(writer, oids[0], Tid::MAX).await.unwrap();
     assert_eq!(loaded.unwrap().serial, undone);
     begin(writer).await;
     writer.undo(id, KEY).await.unwrap();
-    let vote = writer.vote(KEY).await;
+    let vote = vote(writer).await;
     assert_eq!(vote, Ok(vec![VoteItem::Resolved(oids[0])]));
     let tid = writer.tpc_finish(KEY).await.unwrap();
-    let loaded = writer
-        .load_before(oids[0], Tid::MAX)
+    let loaded = load_before(writer, oids[0], Tid::MAX)
         .await
         .unwrap()
         .unwrap();
@@ -281,12 +298,12 @@ async fn restores(writer: &Connection, oids: &[Oid]) -> Tid {
 }
 
 async fn errors(writer: &Connection, oids: &[Oid], stale: Tid) {
-    let missing = writer.load_before(Oid::from_u64(1 << 40), Tid::MAX).await;
+    let missing = load_before(writer, Oid::from_u64(1 << 40), Tid::MAX).await;
     assert!(missing.unwrap_err().remote().unwrap().is_no_such_object());
     begin(writer).await;
     let check = writer.check_current_serial(oids[0], stale, KEY);
     check.await.unwrap();
-    let error = writer.vote(KEY).await.unwrap_err();
+    let error = vote(writer).await.unwrap_err();
     let CallError::Remote(raised) = &error else {
         panic!("{error}");
     };
@@ -296,13 +313,13 @@ async fn errors(writer: &Connection, oids: &[Oid], stale: Tid) {
     let serials = serials.get("serials").and_then(Value::as_items).unwrap();
     assert_eq!(serials[1].as_tid(), Some(stale));
     assert_eq!(writer.tpc_abort(KEY).await, Ok(()));
-    let error = writer.vote(KEY).await.unwrap_err();
+    let error = vote(writer).await.unwrap_err();
     let class = error.remote().unwrap().class().to_owned();
     assert_eq!(class, "ZODB.POSException.StorageTransactionError");
     begin(writer).await;
     let delete = writer.delete_object(oids[2], stale, KEY);
     delete.await.unwrap();
-    assert!(writer.vote(KEY).await.is_err());
+    assert!(vote(writer).await.is_err());
     writer.tpc_abort(KEY).await.unwrap();
-    writer.ping().await.unwrap();
+    writer.call(&Request::Ping).await.unwrap();
 }

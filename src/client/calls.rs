@@ -115,22 +115,6 @@ impl Connection {
         .await
     }
 
-    /// Returns once everything was answered that was asked before, and
-    /// everything was told that was committed before.
-    pub async fn ping(&self) -> Result<(), CallError> {
-        self.ask(&Request::Ping, |_| Some(())).await
-    }
-
-    /// The revision that was current just before `tid`. None: the object did
-    /// not exist yet.
-    pub async fn load_before(
-        &self,
-        oid: Oid,
-        tid: Tid,
-    ) -> Result<Option<LoadedRevision>, CallError> {
-        LoadedRevision::from_value(self.call(&Request::LoadBefore { oid, tid }).await?)
-    }
-
     /// The data of one revision.
     pub async fn load_serial(&self, oid: Oid, serial: Tid) -> Result<Vec<u8>, CallError> {
         let request = Request::LoadSerial { oid, serial };
@@ -178,11 +162,6 @@ impl Connection {
     /// Packs to a time in seconds since 1970; with `wait` until it is done.
     pub async fn pack(&self, time: f64, wait: bool) -> Result<(), CallError> {
         self.ask(&Request::Pack { time, wait }, |_| Some(())).await
-    }
-
-    /// The server's counters, a dict.
-    pub async fn server_status(&self) -> Result<Value<'static>, CallError> {
-        self.call(&Request::ServerStatus).await
     }
 
     /// A name for this client in the server's log.

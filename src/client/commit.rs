@@ -128,33 +128,6 @@ impl Connection {
         .await
     }
 
-    /// Stores a blob that lies in the directory shared with the server under
-    /// the name `filename`, and its record.
-    pub async fn store_blob_shared(
-        &self,
-        oid: Oid,
-        serial: Tid,
-        data: &[u8],
-        filename: &str,
-        transaction: TransactionKey,
-    ) -> Result<(), CallError> {
-        self.send_one_way(&Request::StoreBlobShared {
-            oid,
-            serial,
-            data: data.into(),
-            filename: filename.into(),
-            transaction,
-        })
-        .await
-    }
-
-    /// Asks whether the transaction can be finished. It can, unless there is a
-    /// conflict among the items.
-    pub async fn vote(&self, transaction: TransactionKey) -> Result<Vec<VoteItem>, CallError> {
-        let value = self.call(&Request::Vote { transaction }).await?;
-        VoteItem::from_value(&value)
-    }
-
     /// Commits the transaction; its id.
     pub async fn tpc_finish(&self, transaction: TransactionKey) -> Result<Tid, CallError> {
         let request = Request::TpcFinish { transaction };

@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::connect::Stream;
 use super::driver;
@@ -12,9 +12,6 @@ use super::error::{CallError, OpenError};
 use super::outgoing::{Guard, OnReply, Shared};
 use crate::wire::{self, Format, Request, ServerNotice, Value};
 
-/// What a server tells unasked may wait in a [`Listener::channel`] up to this
-/// number; then nothing more is read from the server until some was taken.
-pub const MAX_NOTICES: usize = 1024;
 /// A greeting is two bytes long; other programs' may be longer.
 const MAX_GREETING_BYTES: usize = 64;
 
@@ -51,18 +48,9 @@ pub enum Listener {
     /// A function, called by the task that reads, between the replies before
     /// and after. It must not wait.
     Callback(Box<dyn FnMut(ServerNotice<'_>) + Send>),
-    /// The other end of [`Listener::channel`].
-    Channel(mpsc::Sender<ServerNotice<'static>>),
 }
 
 impl Listener {
-    /// A channel of [`MAX_NOTICES`] places. Replies that came behind a notice
-    /// are not handed out before it is in the channel.
-    pub fn channel() -> (Self, mpsc::Receiver<ServerNotice<'static>>) {
-        let (sender, receiver) = mpsc::channel(MAX_NOTICES);
-        (Self::Channel(sender), receiver)
-    }
-
     /// A function.
     pub fn callback(callback: impl FnMut(ServerNotice<'_>) + Send + 'static) -> Self {
         Self::Callback(Box::new(callback))

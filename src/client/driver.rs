@@ -98,7 +98,7 @@ async fn read(
                 Ok(FrameStep::Complete { payload }) => {
                     let end = payload.end;
                     let payload = buffer.get(payload).unwrap_or_default();
-                    if let Err(why) = hand_out(payload, shared, &mut listener).await {
+                    if let Err(why) = hand_out(payload, shared, &mut listener) {
                         return why;
                     }
                     let _ = buffer.split_to(end);
@@ -120,11 +120,7 @@ async fn read(
 
 /// Gives one message to whom it is for. An error says why the connection is of
 /// no use any more.
-async fn hand_out(
-    payload: &[u8],
-    shared: &Arc<Shared>,
-    listener: &mut Listener,
-) -> Result<(), String> {
+fn hand_out(payload: &[u8], shared: &Arc<Shared>, listener: &mut Listener) -> Result<(), String> {
     match wire::decode_server(shared.format, payload).map_err(|error| error.to_string())? {
         ServerMessage::Heartbeat => Ok(()),
         ServerMessage::Reply { id, result } => {
@@ -136,20 +132,16 @@ async fn hand_out(
         }
         ServerMessage::Notice(notice) => {
             if !shared.with_sink(|sink| sink.take(&notice)) {
-                tell(notice, listener).await;
+                tell(notice, listener);
             }
             Ok(())
         }
     }
 }
 
-async fn tell(notice: ServerNotice<'_>, listener: &mut Listener) {
+fn tell(notice: ServerNotice<'_>, listener: &mut Listener) {
     match listener {
         Listener::Nobody => {}
         Listener::Callback(callback) => callback(notice),
-        Listener::Channel(sender) => {
-            // The receiver may be gone; then nobody listens.
-            let _ = sender.send(notice.into_owned()).await;
-        }
     }
 }

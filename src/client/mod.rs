@@ -31,7 +31,7 @@ pub use blob::BLOB_PIECE_BYTES;
 pub use calls::{Changes, Info, LoadedRevision};
 pub use commit::VoteItem;
 pub use connect::{BoxedStream, Connector, Plain, Stream, connect};
-pub use connection::{Connection, Listener, MAX_NOTICES, Options, PendingReply};
+pub use connection::{Connection, Listener, Options, PendingReply};
 pub use error::{CallError, OpenError};
 pub use outgoing::OnReply;
 

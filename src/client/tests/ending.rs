@@ -18,7 +18,7 @@ async fn when_the_server_goes_nobody_waits_any_more() {
     drop(peer);
     let why = disconnected(pending.await);
     assert_eq!(*client.ended().await, *why);
-    assert_eq!(disconnected(client.ping().await), why);
+    assert_eq!(disconnected(client.call(&Request::Ping).await), why);
 }
 
 #[tokio::test]

@@ -67,12 +67,8 @@ impl Authority for Elsewhere {
     }
 
     fn new_oids(&self, count: usize) -> Result<Vec<Oid>> {
-        let shared = Arc::clone(&self.0);
-        self.0.wait(async move {
-            let ask =
-                |live: super::Live| async move { live.connection.new_oids(count as u64).await };
-            shared.ask(ask).await
-        })
+        self.0
+            .call(move |server| async move { server.new_oids(count as u64).await })
     }
 
     fn pack(&self, stop: Tid, done: PackDone) {

@@ -249,6 +249,19 @@ impl Shared {
         }
     }
 
+    /// The same for one call, while this thread waits.
+    fn call<T, A>(
+        self: &Arc<Self>,
+        call: impl Fn(Connection) -> A + Send + Sync + 'static,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        A: Future<Output = std::result::Result<T, CallError>> + Send + 'static,
+    {
+        let shared = Arc::clone(self);
+        self.wait(async move { shared.ask(|live| call(live.connection)).await })
+    }
+
     fn database(&self) -> Option<Arc<Database>> {
         self.database.get()?.upgrade()
     }

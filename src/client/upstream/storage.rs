@@ -40,16 +40,6 @@ impl Upstream {
         Self { shared }
     }
 
-    /// Asks the other server, while this thread waits.
-    fn ask(&self, request: Request<'static>) -> Result<Value<'static>> {
-        let shared = Arc::clone(&self.shared);
-        self.shared.wait(async move {
-            let request = &request;
-            let ask = |live: super::Live| async move { live.connection.call(request).await };
-            shared.ask(ask).await
-        })
-    }
-
     fn load(&self, oid: Oid, before: Tid) -> Result<Option<LoadedRevision>> {
         let shared = Arc::clone(&self.shared);
         self.shared.wait(async move {
@@ -147,35 +137,31 @@ impl Storage for Upstream {
         if access == Access::Cached {
             return Err(StorageError::WouldBlock);
         }
-        match self.ask(Request::LoadSerial { oid, serial })? {
-            Value::Bytes(data) | Value::ByteString(data) => Ok(data.into_owned()),
-            _ => Err(describe::misunderstood("loadSerial")),
-        }
+        self.shared
+            .call(move |server| async move { server.load_serial(oid, serial).await })
     }
 
     fn current_serial(&self, oid: Oid, access: Access) -> Result<Option<CurrentSerial>> {
         if access == Access::Cached {
             return Err(StorageError::WouldBlock);
         }
-        match self.ask(Request::GetTid { oid }) {
-            Ok(tid) => {
-                let serial = tid
-                    .as_tid()
-                    .ok_or_else(|| describe::misunderstood("getTid"))?;
-                let exists = true;
-                Ok(Some(CurrentSerial { serial, exists }))
-            }
+        let serial = self
+            .shared
+            .call(move |server| async move { server.get_tid(oid).await });
+        match serial {
+            Ok(serial) => Ok(Some(CurrentSerial {
+                serial,
+                exists: true,
+            })),
             Err(StorageError::NoSuchObject { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     fn history(&self, oid: Oid, size: u64) -> Result<Vec<HistoryEntry>> {
-        let (Value::List(lines) | Value::Tuple(lines)) =
-            self.ask(Request::History { oid, size })?
-        else {
-            return Err(describe::misunderstood("history"));
-        };
+        let lines = self
+            .shared
+            .call(move |server| async move { server.history(oid, size).await })?;
         let entries = lines.into_iter().map(describe::history_entry);
         entries
             .collect::<Option<_>>()
@@ -183,12 +169,9 @@ impl Storage for Upstream {
     }
 
     fn next_record(&self, from: Option<Oid>) -> Result<Option<CurrentRecord>> {
-        let shared = Arc::clone(&self.shared);
-        let next = self.shared.wait(async move {
-            let next =
-                |live: super::Live| async move { live.connection.record_iternext(from).await };
-            shared.ask(next).await
-        });
+        let next = self
+            .shared
+            .call(move |server| async move { server.record_iternext(from).await });
         match next {
             Ok(record) => Ok(Some(record)),
             Err(StorageError::Remote(error)) => match error.downcast::<CallError>() {
@@ -216,14 +199,10 @@ impl Storage for Upstream {
     fn undo_log(&self, visit: &mut dyn FnMut(UndoableTransaction) -> bool) -> Result<()> {
         let mut first = 0;
         loop {
-            let page = self.ask(Request::UndoInfo {
-                first,
-                last: first + UNDO_LOG_PAGE,
-                specification: Value::None,
+            let last = first + UNDO_LOG_PAGE;
+            let page = self.shared.call(move |server| async move {
+                server.undo_info(first, last, Value::None).await
             })?;
-            let (Value::List(page) | Value::Tuple(page)) = page else {
-                return Err(describe::misunderstood("undoInfo"));
-            };
             let is_last = page.len() < usize::try_from(UNDO_LOG_PAGE).unwrap_or(0);
             for described in page {
                 let transaction = describe::undoable(described);
@@ -234,15 +213,13 @@ impl Storage for Upstream {
             if is_last {
                 return Ok(());
             }
-            first += UNDO_LOG_PAGE;
+            first = last;
         }
     }
 
     fn new_oids(&self, count: usize) -> Result<Vec<Oid>> {
-        let count = count as u64;
-        self.ask(Request::NewOids { count })?
-            .as_oids()
-            .ok_or_else(|| describe::misunderstood("new_oids"))
+        self.shared
+            .call(move |server| async move { server.new_oids(count as u64).await })
     }
 
     fn prepare(&self, _: &Staged) -> Result<Box<dyn Reservation>> {
