@@ -125,6 +125,26 @@ pub enum PeerError {
     },
 }
 
+impl PeerError {
+    /// Node `to` is not reached, because of `source`.
+    pub fn unreachable(to: NodeId, member: &Member, source: std::io::Error) -> Self {
+        Self::Unreachable {
+            node: to,
+            address: member.address.clone(),
+            source,
+        }
+    }
+
+    /// Node `to` says nothing, and `patience` is over.
+    pub fn silent(to: NodeId, member: &Member, patience: Duration) -> Self {
+        Self::Silent {
+            node: to,
+            address: member.address.clone(),
+            patience,
+        }
+    }
+}
+
 /// The way to the other nodes.
 pub trait Peers: fmt::Debug + Send + Sync + 'static {
     /// Asks `to` about storage `group`.

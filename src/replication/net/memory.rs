@@ -332,11 +332,7 @@ impl MemoryPeers {
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
     {
-        let unreachable = |source| PeerError::Unreachable {
-            node: to,
-            address: member.address.clone(),
-            source,
-        };
+        let unreachable = |source| PeerError::unreachable(to, member, source);
         let deadline = Instant::now() + patience;
         let (answer, answered) = oneshot::channel();
         if *self.life.over.borrow() {
@@ -372,11 +368,7 @@ impl MemoryPeers {
             return result.map_err(unreachable);
         }
         tokio::time::sleep_until(deadline).await;
-        Err(PeerError::Silent {
-            node: to,
-            address: member.address.clone(),
-            patience,
-        })
+        Err(PeerError::silent(to, member, patience))
     }
 }
 

@@ -72,7 +72,7 @@ impl Network {
     ) -> Result<Reply, PeerError> {
         let began = Instant::now();
         let lane = lane_of(&request);
-        let unreachable = |source| unreachable(to, member, source);
+        let unreachable = |source| PeerError::unreachable(to, member, source);
         let message = unsealed(group, &request).map_err(unreachable)?;
         drop(request);
         let link = self.link(to, member, lane, group);
@@ -83,11 +83,7 @@ impl Network {
         match result {
             Ok(answer) => message::reply_of(answer).map_err(|error| unreachable(invalid(error))),
             Err(CallError::Failed(error)) => Err(unreachable(error)),
-            Err(CallError::Late) => Err(PeerError::Silent {
-                node: to,
-                address: member.address.clone(),
-                patience,
-            }),
+            Err(CallError::Late) => Err(PeerError::silent(to, member, patience)),
         }
     }
 
@@ -134,7 +130,7 @@ impl Network {
         let opened = connect::open(&self.own, &target, meter).await;
         opened.map_err(|error| {
             peer.note_failure(&member.address, &error);
-            unreachable(to, member, error)
+            PeerError::unreachable(to, member, error)
         })
     }
 }
@@ -186,12 +182,4 @@ fn unsealed(group: &str, request: &Request) -> io::Result<Unsealed> {
 
 fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
-}
-
-fn unreachable(to: NodeId, member: &Member, source: io::Error) -> PeerError {
-    PeerError::Unreachable {
-        node: to,
-        address: member.address.clone(),
-        source,
-    }
 }

@@ -71,11 +71,8 @@ impl Peers for Network {
         Box::pin(async move {
             self.streams.fetch_add(1, Ordering::Relaxed);
             let Some(staging) = self.nodes.lock().get(&to).cloned() else {
-                return Err(PeerError::Unreachable {
-                    node: to,
-                    address: member.address.clone(),
-                    source: std::io::ErrorKind::ConnectionRefused.into(),
-                });
+                let refused = std::io::ErrorKind::ConnectionRefused.into();
+                return Err(PeerError::unreachable(to, member, refused));
             };
             let (here, there) = duplex(64 << 10);
             let mut there = self.maybe_broken(to, there);

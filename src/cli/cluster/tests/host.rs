@@ -59,11 +59,7 @@ impl Peers for Scripted {
 }
 
 fn unreachable(node: NodeId, member: &Member) -> PeerError {
-    PeerError::Unreachable {
-        node,
-        address: member.address.clone(),
-        source: io::ErrorKind::ConnectionRefused.into(),
-    }
+    PeerError::unreachable(node, member, io::ErrorKind::ConnectionRefused.into())
 }
 
 /// Node 1 leads storage 1, nodes 2 and 3 vote, too.
