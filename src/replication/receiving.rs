@@ -81,11 +81,6 @@ pub struct Receiving {
 }
 
 impl Receiving {
-    /// How far it is.
-    pub fn progress(&self) -> catch_up::CatchUpProgress {
-        self.progress.get()
-    }
-
     /// Bytes that came so far, over all transfers.
     pub fn moved_bytes(&self) -> u64 {
         self.moved.get()

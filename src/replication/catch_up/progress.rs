@@ -111,7 +111,7 @@ impl Progress {
 #[derive(Debug, Default)]
 pub struct RateLimit {
     /// 0: as many as go.
-    bytes_per_second: AtomicU64,
+    bytes_per_second: u64,
     /// When what was sent so far is paid for.
     paid: Mutex<Option<Instant>>,
 }
@@ -123,24 +123,17 @@ impl RateLimit {
     /// 0: no limit.
     pub fn new(bytes_per_second: u64) -> Self {
         Self {
-            bytes_per_second: bytes_per_second.into(),
+            bytes_per_second,
             paid: Mutex::new(None),
         }
     }
 
-    /// From now on, for transfers under way too.
-    pub fn set(&self, bytes_per_second: u64) {
-        self.bytes_per_second
-            .store(bytes_per_second, Ordering::Relaxed);
-    }
-
     /// Waits until `bytes` may be sent.
     pub async fn take(&self, bytes: u64) {
-        let rate = self.bytes_per_second.load(Ordering::Relaxed);
-        if rate == 0 {
+        if self.bytes_per_second == 0 {
             return;
         }
-        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate);
+        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_second);
         let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         let until = {
             let mut paid = self.paid.lock().await;
@@ -170,8 +163,7 @@ mod tests {
         let took = begun.elapsed();
         assert!(took >= Duration::from_millis(4_800), "{took:?}");
         assert!(took <= Duration::from_millis(5_100), "{took:?}");
-        limit.set(0);
-        limit.take(u64::MAX).await;
+        RateLimit::new(0).take(u64::MAX).await;
         assert_eq!(begun.elapsed(), took);
     }
 }

@@ -251,11 +251,6 @@ impl Group {
         *self.core.unled_since.lock()
     }
 
-    /// Raft itself failed here, for good: its log or its state could not be written.
-    pub fn failure(&self) -> Option<String> {
-        self.core.failure()
-    }
-
     /// This node has caught up with what a leader had committed after its start:
     /// whatever it forgot, it has again.
     pub fn vote_from_now_on(&self) {
