@@ -169,15 +169,7 @@ impl Proposer {
                 attached,
                 ..
             } = request.voted;
-            let tid = match staged.meta.tid {
-                Some(tid) => {
-                    // Checked at vote, under the lock on everything.
-                    let later = clock.accept(tid);
-                    debug_assert!(later, "a prescribed tid comes after the last");
-                    tid
-                }
-                None => clock.next(SystemTime::now()),
-            };
+            let tid = clock.assign(staged.meta.tid, SystemTime::now());
             proposed.committing.push(Committing { tid, staged });
             proposed.origins.push(request.origin);
             proposed.reservations.push(reservation);

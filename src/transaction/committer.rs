@@ -245,15 +245,7 @@ impl Committer {
                 ..
             } in requests
             {
-                let tid = match staged.meta.tid {
-                    Some(tid) => {
-                        // Checked at vote, under the lock on everything.
-                        let later = clock.accept(tid);
-                        debug_assert!(later, "a prescribed tid comes after the last");
-                        tid
-                    }
-                    None => clock.next(SystemTime::now()),
-                };
+                let tid = clock.assign(staged.meta.tid, SystemTime::now());
                 committing.push(Committing { tid, staged });
                 origins.push(origin);
                 reservations.push(reservation);

@@ -163,6 +163,17 @@ impl TidClock {
         tid
     }
 
+    /// The tid of a transaction that is finished now; `prescribed` was seen at its vote,
+    /// under the lock on everything, to come after the last.
+    pub fn assign(&mut self, prescribed: Option<Tid>, now: SystemTime) -> Tid {
+        let Some(tid) = prescribed else {
+            return self.next(now);
+        };
+        let later = self.accept(tid);
+        debug_assert!(later, "a prescribed tid comes after the last");
+        tid
+    }
+
     /// Notes a tid that was prescribed from outside. False, and nothing is
     /// changed, where it does not come after the last.
     pub fn accept(&mut self, tid: Tid) -> bool {
