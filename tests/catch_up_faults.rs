@@ -210,13 +210,7 @@ impl Setting {
 
 fn every_step(way: Way) {
     let setting = Setting::new(way);
-    for fault in [
-        Fault::CrashBefore,
-        Fault::CrashAfter,
-        Fault::Torn,
-        Fault::Once,
-        Fault::Full,
-    ] {
+    for fault in Fault::ALL {
         for lose_names in [false, true] {
             let steps = (0..).take_while(|at| setting.with_fault(fault, lose_names, *at));
             let count = steps.count();
@@ -279,13 +273,7 @@ fn stage_with_fault(fault: Fault, at: u64) -> bool {
 
 #[test]
 fn what_is_acknowledged_as_staged_is_there_after_a_fault_at_every_step() {
-    for fault in [
-        Fault::CrashBefore,
-        Fault::CrashAfter,
-        Fault::Torn,
-        Fault::Once,
-        Fault::Full,
-    ] {
+    for fault in Fault::ALL {
         let steps = (0..10_000)
             .take_while(|at| stage_with_fault(fault, *at))
             .count();

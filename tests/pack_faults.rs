@@ -144,13 +144,7 @@ fn commit_and_pack_again(storage: &FileStorage, model: &mut Model, what: &str) {
 
 #[test]
 fn a_pack_survives_a_fault_at_every_step() {
-    for fault in [
-        Fault::CrashBefore,
-        Fault::CrashAfter,
-        Fault::Torn,
-        Fault::Once,
-        Fault::Full,
-    ] {
+    for fault in Fault::ALL {
         for (names, keep_old) in [
             (Names::Links, true),
             (Names::Links, false),

@@ -462,22 +462,19 @@ fn try_cases(has_blobs: bool) {
     for case in CASES.iter().filter(|case| case.has_blobs == has_blobs) {
         for &(layout, names) in case.on {
             let template = Template::new(case, layout);
-            for (fault, lose_names) in [
-                (Fault::CrashBefore, false),
-                (Fault::CrashBefore, true),
-                (Fault::CrashAfter, false),
-                (Fault::CrashAfter, true),
-                (Fault::Torn, false),
-                (Fault::Once, false),
-                (Fault::Full, false),
-            ] {
-                let setting = Setting {
-                    fault,
-                    names,
-                    lose_names,
-                    layout,
-                };
-                at_every_step(&template, case, setting);
+            for fault in Fault::ALL {
+                let is_crash = matches!(fault, Fault::CrashBefore | Fault::CrashAfter);
+                for lose_names in [false, true] {
+                    let setting = Setting {
+                        fault,
+                        names,
+                        lose_names,
+                        layout,
+                    };
+                    if is_crash || !lose_names {
+                        at_every_step(&template, case, setting);
+                    }
+                }
             }
         }
     }

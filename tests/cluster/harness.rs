@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 use crate::cluster::chance::Chance;
 use crate::cluster::load::{Clients, Load, check, check_the_checker};
-use crate::cluster::network::{Network, run};
-use crate::cluster::node::{succeed, zeod};
+use crate::cluster::network::{Network, run, succeed};
+use crate::cluster::node::zeod;
 use crate::cluster::power;
 use crate::cluster::shim::{self, Control};
 use crate::python_env;
@@ -52,62 +54,99 @@ impl Lone {
     }
 }
 
+/// A lone server with clients that write.
+struct Trial {
+    // In this order all ends.
+    load: Load,
+    lone: Lone,
+    network: Network,
+    python: PathBuf,
+    /// Where the clients write down what they do.
+    histories: PathBuf,
+    directory: TempDir,
+}
+
+impl Trial {
+    /// None where there is no Python.
+    fn start(writers: usize, seed: u32, pack_pause: Duration) -> Option<Self> {
+        let python = python_env::python()?;
+        let directory = tempfile::tempdir().unwrap();
+        let network = Network::best();
+        let lone = Lone::start(&network, directory.path());
+        let clients = Clients {
+            storage: 1,
+            writers,
+            seed,
+            pack_pause,
+        };
+        let histories = directory.path().join("clients");
+        let server = lone.process.address();
+        let load = Load::start(&python, &network, &histories, &[server], clients).unwrap();
+        Some(Self {
+            load,
+            lone,
+            network,
+            python,
+            histories,
+            directory,
+        })
+    }
+}
+
 /// Each loss, doubling, tear and difference that can be made by hand is found.
 #[test]
 fn the_checker_finds_every_loss() {
-    let Some(python) = python_env::python() else {
+    let Some(mut trial) = Trial::start(2, 5, Duration::ZERO) else {
         return;
     };
-    let directory = tempfile::tempdir().unwrap();
-    let network = Network::best();
-    let lone = Lone::start(&network, directory.path());
-    let clients = Clients {
-        storage: 1,
-        writers: 2,
-        seed: 5,
-        pack_pause: Duration::ZERO,
-    };
-    let histories = directory.path().join("clients");
-    let server = lone.process.address();
-    let mut load = Load::start(&python, &network, &histories, &[server], clients).unwrap();
-    load.await_progress(300);
-    load.finish();
-    assert!(lone.process.stop().unwrap().success());
-    let other = directory.path().join("other");
-    run(Command::new("cp").arg("-r").arg(&lone.disk).arg(&other)).unwrap();
-    check_the_checker(&python, &network, &histories, &[lone.disk, other]);
+    trial.load.await_progress(300);
+    trial.load.finish();
+    assert!(trial.lone.process.stop().unwrap().success());
+    let other = trial.directory.path().join("other");
+    run(Command::new("cp")
+        .arg("-r")
+        .arg(&trial.lone.disk)
+        .arg(&other))
+    .unwrap();
+    check_the_checker(
+        &trial.python,
+        &trial.network,
+        &trial.histories,
+        &[trial.lone.disk, other],
+    );
 }
 
 /// With packs, and clients that lose the server for a while.
 #[test]
 fn a_lone_server_passes() {
-    let Some(python) = python_env::python() else {
+    let Some(mut trial) = Trial::start(3, 6, Duration::from_secs(1)) else {
         return;
     };
-    let directory = tempfile::tempdir().unwrap();
-    let network = Network::best();
-    let lone = Lone::start(&network, directory.path());
-    let clients = Clients {
-        storage: 1,
-        writers: 3,
-        seed: 6,
-        pack_pause: Duration::from_secs(1),
-    };
-    let histories = directory.path().join("clients");
-    let server = lone.process.address();
-    let mut load = Load::start(&python, &network, &histories, &[server], clients).unwrap();
-    load.await_progress(100);
-    load.note("a pause").unwrap();
-    lone.process.signal(rustix::process::Signal::STOP).unwrap();
-    load.pass(Duration::from_millis(300));
-    lone.process.signal(rustix::process::Signal::CONT).unwrap();
-    lone.control.set_clock(3600).unwrap();
-    load.await_progress(100);
-    lone.control.set_clock(-3600).unwrap();
-    load.await_progress(100);
-    load.finish();
-    assert!(lone.process.stop().unwrap().success());
-    check(&python, &network, &histories, &[lone.disk]);
+    trial.load.await_progress(100);
+    trial.load.note("a pause").unwrap();
+    trial
+        .lone
+        .process
+        .signal(rustix::process::Signal::STOP)
+        .unwrap();
+    trial.load.pass(Duration::from_millis(300));
+    trial
+        .lone
+        .process
+        .signal(rustix::process::Signal::CONT)
+        .unwrap();
+    trial.lone.control.set_clock(3600).unwrap();
+    trial.load.await_progress(100);
+    trial.lone.control.set_clock(-3600).unwrap();
+    trial.load.await_progress(100);
+    trial.load.finish();
+    assert!(trial.lone.process.stop().unwrap().success());
+    check(
+        &trial.python,
+        &trial.network,
+        &trial.histories,
+        &[trial.lone.disk],
+    );
 }
 
 /// The server's clock is as far off as it is told, and its syncs fail when they are told to.
@@ -200,34 +239,36 @@ fn the_network_can_be_cut_and_mended() {
 /// has not synced is lost, as a file of ours shows.
 #[test]
 fn a_power_cut_takes_what_was_not_synced() {
-    let Some(python) = python_env::python() else {
+    let Some(mut trial) = Trial::start(2, 7, Duration::ZERO) else {
         return;
     };
-    let directory = tempfile::tempdir().unwrap();
-    let network = Network::best();
-    let mut lone = Lone::start(&network, directory.path());
-    let clients = Clients {
-        storage: 1,
-        writers: 2,
-        seed: 7,
-        pack_pause: Duration::ZERO,
-    };
-    let histories = directory.path().join("clients");
-    let server = lone.process.address();
-    let mut load = Load::start(&python, &network, &histories, &[server], clients).unwrap();
-    load.await_progress(100);
-    load.finish();
-    lone.process.signal(rustix::process::Signal::KILL).unwrap();
-    lone.process.wait(PATIENCE).unwrap();
-    let unsynced = lone.disk.join("unsynced");
+    trial.load.await_progress(100);
+    trial.load.finish();
+    trial
+        .lone
+        .process
+        .signal(rustix::process::Signal::KILL)
+        .unwrap();
+    trial.lone.process.wait(PATIENCE).unwrap();
+    let unsynced = trial.lone.disk.join("unsynced");
     let mut is_lost = false;
     for seed in 0..20 {
         fs::write(&unsynced, "of no one's concern").unwrap();
-        power::cut(&lone.disk, &lone.control.synced(), &mut Chance(seed)).unwrap();
+        power::cut(
+            &trial.lone.disk,
+            &trial.lone.control.synced(),
+            &mut Chance(seed),
+        )
+        .unwrap();
         is_lost |= fs::read(&unsynced).unwrap() != b"of no one's concern";
     }
     assert!(is_lost);
-    check(&python, &network, &histories, &[lone.disk]);
+    check(
+        &trial.python,
+        &trial.network,
+        &trial.histories,
+        &[trial.lone.disk],
+    );
 }
 
 /// Greets whoever connects to the replication port of a host.

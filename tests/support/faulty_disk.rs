@@ -26,6 +26,17 @@ pub enum Fault {
     Full,
 }
 
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::CrashBefore,
+        Self::CrashAfter,
+        Self::Torn,
+        Self::Once,
+        Self::Full,
+    ];
+}
+
 /// The disk. A step is a call that changes something.
 #[derive(Debug)]
 pub struct FaultyDisk {

@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use chance::Chance;
-use network::{Network, run};
-use node::{Node, fill_disk, filler, succeed, zeod};
+use network::{Network, run, said, succeed};
+use node::{Node, fill_disk, filler, zeod};
 use status::View;
 
 /// Until all nodes agree, and each has all.
@@ -154,11 +154,7 @@ impl Cluster {
     pub fn command(&self, index: usize, arguments: &[&str]) -> io::Result<String> {
         let output =
             self.nodes[index].cluster_command(&self.network, &self.settings.binary, arguments)?;
-        let said = format!(
-            "{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let said = said(&output);
         if output.status.success() {
             return Ok(said);
         }

@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 /// Every node's own, so that these can be the same for all.
 const CLIENT_PORT: u16 = 8100;
@@ -273,14 +273,25 @@ fn link(index: usize) -> String {
 
 /// Runs to the end.
 pub fn run(command: &mut Command) -> io::Result<()> {
+    succeed(command).map(drop)
+}
+
+/// The output of a command that has to succeed.
+pub fn succeed(command: &mut Command) -> io::Result<String> {
     let output = command.stdin(Stdio::null()).output()?;
+    let said = said(&output);
     if output.status.success() {
-        return Ok(());
+        return Ok(said);
     }
-    Err(io::Error::other(format!(
-        "{command:?}: {}\n{}{}",
-        output.status,
+    let status = output.status;
+    Err(io::Error::other(format!("{command:?}: {status}\n{said}")))
+}
+
+/// All that a command said.
+pub fn said(output: &Output) -> String {
+    format!(
+        "{}{}",
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
-    )))
+    )
 }

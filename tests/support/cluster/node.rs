@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -249,21 +249,4 @@ pub fn filler(node: &Node) -> PathBuf {
 pub fn zeod() -> PathBuf {
     std::env::var_os("ZEOD_BINARY")
         .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_zeod")), PathBuf::from)
-}
-
-/// The output of a command that has to succeed.
-pub fn succeed(command: &mut Command) -> io::Result<String> {
-    let output = command.stdin(Stdio::null()).output()?;
-    let said = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    if output.status.success() {
-        return Ok(said);
-    }
-    Err(io::Error::other(format!(
-        "{command:?}: {}\n{said}",
-        output.status
-    )))
 }

@@ -143,16 +143,25 @@ fn open_faulty(directory: &Path) -> (Log, Arc<Faults>) {
     (log, faults)
 }
 
+/// A log that is well, of two storages; the first has three entries of `size` and a vote.
+async fn open_two(
+    directory: &Path,
+    size: usize,
+) -> (Log, Arc<Faults>, watch::Receiver<LogHealth>, [GroupLog; 2]) {
+    let (log, faults) = open_faulty(directory);
+    let mut main = log.group("main", None).unwrap();
+    let other = log.group("other", None).unwrap();
+    let mut health = log.health();
+    main.save_vote(&Vote::new(1, 1)).await.unwrap();
+    append(&mut main, 1, 0..3, size).await.unwrap();
+    assert_eq!(*health.borrow_and_update(), LogHealth::Well);
+    (log, faults, health, [main, other])
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_failed_sync_nothing_is_done_any_more() {
     let directory = tempfile::tempdir().unwrap();
-    let (log, faults) = open_faulty(directory.path());
-    let mut group = log.group("main", None).unwrap();
-    let mut other = log.group("other", None).unwrap();
-    let mut health = log.health();
-    group.save_vote(&Vote::new(1, 1)).await.unwrap();
-    append(&mut group, 1, 0..3, 10).await.unwrap();
-    assert_eq!(*health.borrow_and_update(), LogHealth::Well);
+    let (log, faults, mut health, [mut group, mut other]) = open_two(directory.path(), 10).await;
     faults.syncs_fail.store(true, SeqCst);
     let (one, two) = tokio::join!(
         append(&mut group, 1, 3..4, 10),
@@ -180,12 +189,8 @@ async fn after_a_failed_sync_nothing_is_done_any_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_only_delays() {
     let directory = tempfile::tempdir().unwrap();
-    let (log, faults) = open_faulty(directory.path());
-    let mut group = log.group("main", None).unwrap();
-    let mut other = log.group("other", None).unwrap();
-    let mut health = log.health();
-    group.save_vote(&Vote::new(1, 1)).await.unwrap();
-    append(&mut group, 1, 0..3, 10_000).await.unwrap();
+    let (log, faults, mut health, [mut group, mut other]) =
+        open_two(directory.path(), 10_000).await;
     faults.is_full.store(true, SeqCst);
     let writing = tokio::spawn(async move {
         append(&mut group, 1, 3..6, 10_000).await.unwrap();

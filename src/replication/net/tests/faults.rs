@@ -24,6 +24,14 @@ async fn answered(network: &Network, to: NodeId, member: &Member) {
     tokio::time::timeout(PATIENCE, asking).await.unwrap();
 }
 
+/// Why nothing comes from node 2.
+async fn failure(one: &Node, member: &Member, patience: Duration) -> PeerError {
+    let asked = one
+        .network
+        .call(2, member, "main", Request::ReadIndex, patience);
+    asked.await.unwrap_err()
+}
+
 #[tokio::test]
 async fn a_node_that_comes_back_is_found_again_at_its_old_address_and_at_another() {
     let (one, two) = tokio::join!(Node::start(1), Node::start(2));
@@ -63,24 +71,12 @@ async fn a_connection_on_which_nothing_comes_any_more_is_given_up_and_made_anew(
     relay.set(Flow::Nothing);
     tokio::time::pause();
     let began = Instant::now();
-    let asked = one
-        .network
-        .call(2, &relay.member, "main", Request::ReadIndex, LONG);
-    let error = asked.await.unwrap_err();
-    assert!(
-        error.to_string().contains("not a byte came within 1.5 s"),
-        "{error}"
-    );
+    let error = failure(&one, &relay.member, LONG).await.to_string();
+    assert!(error.contains("not a byte came within 1.5 s"), "{error}");
     assert!(began.elapsed() < Lane::Urgent.silence() + Duration::from_secs(1));
     let began = Instant::now();
-    let asked = one
-        .network
-        .call(2, &relay.member, "main", Request::ReadIndex, LONG);
-    let error = asked.await.unwrap_err();
-    assert!(
-        error.to_string().contains("no greeting within 3 s"),
-        "{error}"
-    );
+    let error = failure(&one, &relay.member, LONG).await.to_string();
+    assert!(error.contains("no greeting within 3 s"), "{error}");
     assert!(began.elapsed() < GREETING_TIME + Duration::from_secs(1));
     relay.set(Flow::All);
     tokio::time::resume();
@@ -96,10 +92,7 @@ async fn who_accepts_and_says_nothing_costs_a_caller_its_patience_only() {
     tokio::time::pause();
     let patience = Duration::from_millis(700);
     let began = Instant::now();
-    let asked = one
-        .network
-        .call(2, &member, "main", Request::ReadIndex, patience);
-    let error = asked.await.unwrap_err();
+    let error = failure(&one, &member, patience).await;
     assert!(matches!(error, PeerError::Silent { .. }), "{error}");
     assert!(began.elapsed() < patience + Duration::from_millis(50));
     let opened = one
