@@ -2,17 +2,18 @@
 //! administrator makes a node the first of a cluster, and `member`, by which a
 //! node remembers that it belongs to one.
 //!
-//! Both are JSON. A file is there whole or not at all, also after a power cut: it
-//! is written beside, synced and renamed, and the directory is synced.
+//! Both are JSON. A file is there whole or not at all, also after a power cut
+//! (`small_file.rs`).
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::small_file;
 use super::types::NodeId;
 
 /// Asks the node to begin a cluster of its own.
@@ -46,7 +47,7 @@ pub enum MarkerError {
     /// The system says so.
     #[error("{path}: {source}")]
     Io {
-        /// The file or directory.
+        /// The file.
         path: String,
         /// Why.
         source: io::Error,
@@ -78,7 +79,7 @@ impl Bootstrap {
         match fs::remove_file(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(at(&path)(error)),
-            Ok(()) => sync_directory(directory),
+            Ok(()) => small_file::sync_directory_of(&path).map_err(at(&path)),
         }
     }
 }
@@ -111,29 +112,11 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, MarkerError> {
 fn write(directory: &Path, name: &str, value: &impl Serialize) -> Result<(), MarkerError> {
     let path = directory.join(name);
     let beside = directory.join(format!("{name}.new"));
-    let text = serde_json::to_vec(value)
+    let mut text = serde_json::to_vec(value)
         .map_err(io::Error::from)
         .map_err(at(&path))?;
-    let written = || {
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&beside)?;
-        file.write_all(&text)?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        fs::rename(&beside, &path)
-    };
-    written().map_err(at(&path))?;
-    sync_directory(directory)
-}
-
-fn sync_directory(directory: &Path) -> Result<(), MarkerError> {
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(at(directory))
+    text.push(b'\n');
+    small_file::replace(&path, &beside, &text).map_err(at(&path))
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> MarkerError {

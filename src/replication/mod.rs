@@ -30,6 +30,7 @@ pub mod receiving;
 pub mod replica;
 pub mod sending;
 pub mod service;
+mod small_file;
 pub mod staging;
 pub mod status;
 pub mod types;

@@ -4,8 +4,7 @@
 //! The note is written after the file was synced; what was applied later is cut
 //! off when the node starts, and applied again from the log.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -13,8 +12,12 @@ use openraft::{LogId, StoredMembership};
 use thiserror::Error;
 
 use super::entry_codec::{DecodeError, Layout, Reader, decode, encode, put_length, put_u64};
+use super::small_file;
 use super::types::{Member, NodeId, StateMark};
 use crate::types::Tid;
+
+/// A [`PackJob`] in a note: three numbers and a flag.
+const PACK_JOB_BYTES: u64 = 3 * 8 + 1;
 
 /// A pack that the log asks for and that is not done here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,19 +110,7 @@ impl Note {
         bytes.extend_from_slice(&checksum.to_le_bytes());
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(".tmp");
-        let temporary = PathBuf::from(temporary);
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let write = || {
-            let mut file = File::create(&temporary)?;
-            file.write_all(&bytes)?;
-            file.sync_data()?;
-            std::fs::rename(&temporary, path)?;
-            File::open(directory)?.sync_all()
-        };
-        write().map_err(io_at(path))
+        small_file::replace(path, Path::new(&temporary), &bytes).map_err(io_at(path))
     }
 
     /// After a crash during a pack either file can be there: which is it, by its
@@ -163,7 +154,7 @@ impl Layout for Note {
         let mark = StateMark::take(from)?;
         let packed_bytes = Some(from.u64("a packed length")?).filter(|&bytes| bytes > 0);
         let pack_orders = from.u64("a number of packs")?;
-        let count = from.count(25, "packs")?;
+        let count = from.count(PACK_JOB_BYTES, "packs")?;
         let mut packs = Vec::with_capacity(count);
         for _ in 0..count {
             packs.push(PackJob {

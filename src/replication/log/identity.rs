@@ -4,14 +4,15 @@
 //! look new, and its node would vote as if it never had.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::engine::GroupId;
 use super::error::LogError;
+use crate::replication::small_file;
 use crate::replication::types::NodeId;
 
 /// Its name.
@@ -167,16 +168,15 @@ impl Identity {
             content: self.content.clone(),
             crc32: checksum(&self.content)?,
         };
-        let path = self.directory.join(NEW_IDENTITY_FILE);
-        let write = || {
-            let mut file = File::create(&path)?;
-            serde_json::to_writer_pretty(&mut file, &checked)?;
-            file.write_all(b"\n")?;
-            file.sync_all()?;
-            fs::rename(&path, self.directory.join(IDENTITY_FILE))?;
-            File::open(&self.directory)?.sync_all()
-        };
-        write().map_err(|error: io::Error| LogError::io(path.clone(), error))
+        let path = self.directory.join(IDENTITY_FILE);
+        let beside = self.directory.join(NEW_IDENTITY_FILE);
+        let written = serde_json::to_vec_pretty(&checked)
+            .map_err(io::Error::from)
+            .and_then(|mut text| {
+                text.push(b'\n');
+                small_file::replace(&path, &beside, &text)
+            });
+        written.map_err(|error| LogError::io(path, error))
     }
 }
 
