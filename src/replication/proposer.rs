@@ -50,8 +50,13 @@ pub struct Proposer {
 
 #[derive(Debug, Default)]
 struct Queue {
+    /// Not in an entry yet. A session has one commit at a time, so there are no more than
+    /// sessions: clients of this node (`max-connections`), and sessions of other nodes, each
+    /// with a stream (`net/bounds.rs`).
     waiting: VecDeque<CommitRequest>,
+    /// [`MAX_UNDER_WAY`] at most.
     under_way: usize,
+    /// The clock of a leadership, from its first commit on.
     clock: Option<(Term, TidClock)>,
 }
 
@@ -72,9 +77,20 @@ impl Proposer {
         let _ = self.database.set(Arc::downgrade(database));
     }
 
-    /// Queues a commit.
+    /// Queues a commit, the only one of its session.
     pub fn submit(&self, request: CommitRequest) {
-        self.queue.lock().waiting.push_back(request);
+        {
+            let mut queue = self.queue.lock();
+            debug_assert!(
+                request.origin.ticket.is_none()
+                    || !queue
+                        .waiting
+                        .iter()
+                        .any(|known| known.origin.ticket == request.origin.ticket),
+                "a session has one commit at a time"
+            );
+            queue.waiting.push_back(request);
+        }
         self.wake.notify_one();
     }
 
