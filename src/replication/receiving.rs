@@ -76,11 +76,33 @@ pub struct Receiving {
     received: Mutex<Option<Received>>,
     /// One transfer at a time.
     turn: tokio::sync::Mutex<()>,
-    progress: Arc<Progress>,
+    /// How far the one under way is, until what came is in place.
+    progress: Mutex<Option<Arc<Progress>>>,
     moved: crate::stats::Counter,
 }
 
+/// A transfer is under way.
+struct UnderWay<'a>(&'a Receiving);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        *self.0.progress.lock() = None;
+    }
+}
+
 impl Receiving {
+    /// How far the transfer is, if there is one.
+    pub fn progress(&self) -> Option<catch_up::CatchUpProgress> {
+        let progress = self.progress.lock();
+        progress.as_ref().map(|progress| progress.get())
+    }
+
+    fn begin(&self) -> (UnderWay<'_>, Arc<Progress>) {
+        let progress = Arc::<Progress>::default();
+        *self.progress.lock() = Some(Arc::clone(&progress));
+        (UnderWay(self), progress)
+    }
+
     /// Bytes that came so far, over all transfers.
     pub fn moved_bytes(&self) -> u64 {
         self.moved.get()
@@ -127,12 +149,13 @@ async fn receive_state(
         envelope.note.mark.length,
         envelope.note.mark.last_tid
     );
+    let (_under_way, progress) = receiving.begin();
     let target = applier.storage.target().map_err(|error| text(&error))?;
     let packs = Some(applier.mark().packs);
-    let incoming = catch_up::receive(stream, target, packs, &receiving.progress)
+    let incoming = catch_up::receive(stream, target, packs, &progress)
         .await
         .map_err(|error| text(&error))?;
-    receiving.moved.add(receiving.progress.get().moved_bytes);
+    receiving.moved.add(progress.get().moved_bytes);
     let is_another_file = incoming.way != Way::Tail;
     let keeper = Arc::clone(applier);
     let note = envelope.note;
@@ -236,4 +259,19 @@ pub fn resumed(note: &Note, data_path: &Path) -> Result<()> {
             why: error.to_string(),
         })?;
     Intent::forget(disk, data_path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn observers_see_a_transfer_until_it_is_over() {
+        let receiving = Receiving::default();
+        assert_eq!(receiving.progress(), None);
+        let (under_way, progress) = receiving.begin();
+        assert_eq!(receiving.progress(), Some(progress.get()));
+        drop(under_way);
+        assert_eq!(receiving.progress(), None);
+    }
 }

@@ -1,5 +1,6 @@
 //! What observers and administrators are told of one storage of this node.
 
+use super::catch_up::{CatchUpProgress, Phase};
 use super::consensus::{GroupStatus as Raft, Leadership};
 use super::log::Log;
 use super::node::{Node, Served};
@@ -54,7 +55,7 @@ impl Served {
             last_transaction: (last_tid != crate::types::Tid::ZERO)
                 .then(|| format!("{:016x}", last_tid.to_u64())),
             log_index: raft.last_log.unwrap_or(0),
-            committed_index: raft.applied.unwrap_or(0),
+            committed_index: self.log.committed().max(raft.applied).unwrap_or(0),
             applied_index: raft.applied.unwrap_or(0),
             is_changing: raft.is_changing,
             members: raft
@@ -102,18 +103,31 @@ impl Served {
             last_transaction: tid.map(|tid| format!("{:016x}", tid.to_u64())),
             // One that was just let in has nothing of which it could be known.
             lag: has.filter(|_| leads).map(|index| self.lag(index)),
-            catch_up: self.sending.progress(member.node).map(|progress| CatchUp {
-                doing: progress.doing().to_owned(),
-                done_bytes: progress.done,
-                total_bytes: progress.total,
-                seconds: 0.0,
-            }),
-            apply_delay_seconds: 0.0,
+            catch_up: if member.node == raft.node {
+                self.replica.applier.receiving.progress().map(told)
+            } else {
+                self.sending.progress(member.node).map(told)
+            },
         }
     }
 
     fn lag(&self, index: u64) -> Lag {
         self.replica.applier.history().behind(index)
+    }
+}
+
+fn told(progress: CatchUpProgress) -> CatchUp {
+    let CatchUpProgress { done, total, .. } = progress;
+    match progress.phase {
+        Phase::Blobs => CatchUp {
+            doing: format!("{}, {done} of {total}", progress.doing()),
+            ..CatchUp::default()
+        },
+        _ => CatchUp {
+            doing: progress.doing().to_owned(),
+            done_bytes: done,
+            total_bytes: total,
+        },
     }
 }
 

@@ -119,10 +119,9 @@ pub struct MemberStatus {
     pub last_transaction: Option<String>,
     /// What the leader has applied and this member has not.
     pub lag: Option<Lag>,
-    /// It is being given what the log does not have any more.
+    /// It is being given what the log does not have any more. Known to itself and
+    /// to who gives it.
     pub catch_up: Option<CatchUp>,
-    /// It is behind on purpose, by so much.
-    pub apply_delay_seconds: f64,
 }
 
 /// What a member lacks.
@@ -138,17 +137,15 @@ pub struct Lag {
 }
 
 /// How far giving a node what it lacks is.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CatchUp {
-    /// In words: "comparing Data.fs", "the tail of Data.fs", "blobs".
+    /// In words: "comparing", "receiving", "receiving blobs, 3 of 17".
     pub doing: String,
     /// So many bytes of this step are done …
     pub done_bytes: u64,
-    /// … of so many.
+    /// … of so many. 0: they are not counted.
     pub total_bytes: u64,
-    /// For how long it has been going on.
-    pub seconds: f64,
 }
 
 /// What is counted of one group. Each number is since the node's start, but for

@@ -360,7 +360,6 @@ mod tests {
             doing: "the tail of Data.fs".to_owned(),
             done_bytes: 1,
             total_bytes: 4,
-            seconds: 2.0,
         });
         let snapshot = snapshot(group);
         assert_eq!(ready(&snapshot), (true, false, false));

@@ -88,10 +88,10 @@ fn member_problem(
     (behind > BEHIND_SECONDS).then(|| format!("node {node} is {} behind", time(behind)))
 }
 
-/// How late the member is on purpose: its own node knows for sure.
+/// How late the member is on purpose, in seconds; its own node tells.
 pub fn delay(status: &ClusterStatus, member: &MemberStatus) -> f64 {
     let own = status.node(member.node);
-    own.map_or(member.apply_delay_seconds, |own| own.apply_delay_seconds)
+    own.map_or(0.0, |own| own.apply_delay_seconds)
 }
 
 /// Does the member answer? The leader knows; where there is none, the node

@@ -69,7 +69,6 @@ fn status_names_problems_and_fails() {
             doing: "the tail of Data.fs".to_owned(),
             done_bytes: 34,
             total_bytes: 100,
-            seconds: 2.0,
         });
         Some(AdminReply::Status(status))
     };
@@ -197,7 +196,6 @@ fn joining(
                         doing: "the tail of Data.fs".to_owned(),
                         done_bytes: 1,
                         total_bytes: 2,
-                        seconds: 1.0,
                     }),
                     None,
                 ),

@@ -1,6 +1,5 @@
 //! How far a transfer is, and how fast it may be.
 
-use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
-    /// There is none.
+    /// Neither file is read: the nodes agree, or what came is put in place.
     Idle,
     /// Both read their files and compare them; bytes of the sender's file.
     Comparing,
@@ -50,24 +49,12 @@ impl CatchUpProgress {
     /// What it is doing, in words.
     pub fn doing(&self) -> &'static str {
         match self.phase {
-            Phase::Idle => "no catch-up",
+            Phase::Idle => "beginning or ending",
             Phase::Comparing => "comparing",
             Phase::Receiving => "receiving",
             Phase::Blobs => "receiving blobs",
             Phase::Complete => "received",
         }
-    }
-}
-
-impl fmt::Display for CatchUpProgress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let doing = self.doing();
-        if self.phase == Phase::Idle {
-            return f.write_str(doing);
-        }
-        let percent = self.done.saturating_mul(100).checked_div(self.total);
-        let percent = percent.unwrap_or(100).min(100);
-        write!(f, "{doing}, {percent} %, {} bytes moved", self.moved_bytes)
     }
 }
 

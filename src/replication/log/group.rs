@@ -109,6 +109,12 @@ impl GroupReader {
         self.shared.writer.writing_for()
     }
 
+    /// The last entry that is known to be committed; None: there is none yet.
+    pub fn committed(&self) -> Option<u64> {
+        let committed = self.shared.state.lock().committed;
+        committed.map(|log_id| log_id.index)
+    }
+
     /// Bytes of the entries that are kept, in steps of some 256 KiB.
     pub fn size_bytes(&self) -> u64 {
         self.shared.state.lock().sizes.total()

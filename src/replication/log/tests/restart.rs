@@ -35,6 +35,7 @@ async fn what_need_not_be_durable_at_once_is_soon() {
     group.save_committed(Some(log_id(1, 12))).await.unwrap();
     group.purge(log_id(1, 4)).await.unwrap();
     group.save_committed(Some(log_id(1, 13))).await.unwrap();
+    assert_eq!(group.reader().committed(), Some(13));
     while log.stats().writes.get() == written {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
