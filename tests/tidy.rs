@@ -163,6 +163,9 @@ fn imports_to_the_right_are_found_however_they_are_written() {
     assert_eq!(found("config/a.rs", "use crate::types::Oid;"), 1);
     assert_eq!(found("config/a.rs", "use crate::config::b;"), 0);
     assert_eq!(found("session/a.rs", "use crate::server::b;"), 1);
+    assert_eq!(found("session/a.rs", "use crate::replication::b;"), 1);
+    assert_eq!(found("replication/a.rs", "use crate::session::b;"), 1);
+    assert_eq!(found("replication/a.rs", "use crate::client::b;"), 0);
     assert_eq!(found("status/a.rs", "use crate::session::b;"), 0);
     assert_eq!(found("elsewhere/a.rs", ""), 1, "an unknown module");
     assert_eq!(

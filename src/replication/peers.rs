@@ -42,9 +42,10 @@ pub enum Request {
     },
     /// Up to where must a reader here have applied? Asked of the leader.
     ReadIndex,
-    /// For the storage's service on the leader (oids, packs …); opaque here.
+    /// For the storage's service on the leader (oids, packs); opaque here, see `service.rs`.
     Service(Bytes),
-    /// The administrator's commands, JSON; see `cli/cluster`.
+    /// The administrator's commands, JSON; see `admin.rs`. They are the node's, whatever
+    /// storage is named.
     Admin(String),
 }
 

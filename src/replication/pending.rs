@@ -20,7 +20,8 @@ pub struct Proposed {
     pub reservations: Vec<Box<dyn Reservation>>,
 }
 
-/// The batches of this node that are under way.
+/// The batches of this node that are under way: those that the proposer bounds, and those of
+/// earlier leaderships until it is known what became of them.
 #[derive(Debug, Default)]
 pub struct Pending {
     batches: Mutex<HashMap<u64, Proposed>>,
@@ -45,7 +46,8 @@ impl Pending {
 /// The sessions of this node whose transactions another node decides, while
 /// they wait for a finish.
 ///
-/// Who takes a session out tells it how the finish ended; so it is told once.
+/// Who takes a session out tells it how the finish ended; so it is told once. A session
+/// waits for one finish at a time.
 #[derive(Debug, Default)]
 pub struct Finishing {
     sessions: Mutex<HashMap<u64, Arc<Inbox>>>,

@@ -29,7 +29,8 @@ use crate::types::TidClock;
 const MAX_BATCH: usize = 256;
 /// An entry takes no further transaction once it has so many bytes.
 const MAX_BATCH_BYTES: u64 = 2 << 20;
-/// Entries that are proposed and not applied here.
+/// Entries that are proposed and not applied here; without those of which it is not known, once
+/// the leadership is over, what became of them.
 const MAX_UNDER_WAY: usize = 2;
 
 /// For whom a transaction is, and its files that others have already.

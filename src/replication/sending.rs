@@ -63,7 +63,7 @@ pub struct Sending {
     peers: Arc<dyn Peers>,
     applier: OnceLock<Weak<Applier>>,
     rate: RateLimit,
-    /// How far the newest transfer is.
+    /// The transfers under way, one to a node, and how far each is.
     progress: Mutex<Vec<(NodeId, Arc<Progress>)>>,
 }
 

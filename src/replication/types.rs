@@ -11,7 +11,8 @@ use crate::types::Tid;
 /// Names a node in its cluster; chosen by the administrator, from 1 on.
 pub type NodeId = u64;
 
-/// The id of no node: in raft votes that only end a leadership.
+/// The id of no node: in raft votes that only end a leadership, and of tools, which
+/// ask nodes and are none.
 pub const NOBODY: NodeId = 0;
 
 openraft::declare_raft_types!(

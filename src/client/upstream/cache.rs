@@ -7,6 +7,10 @@ use crate::types::{Oid, Tid};
 
 /// What an entry takes beside its data.
 const ENTRY_BYTES: usize = 100;
+/// A revision that would take more than this part of the cache is not kept.
+const LARGEST_PART: usize = 4;
+/// The queue is gone through once it is longer than twice the entries and so much.
+const QUEUE_SLACK: usize = 100;
 
 /// Current revisions of objects, in memory. What the other server tells of
 /// transactions keeps them right, so an entry is as good as a load that is
@@ -71,7 +75,7 @@ impl Cache {
     /// called in the order of what that connection tells.
     pub(super) fn insert(&mut self, epoch: u64, oid: Oid, revision: &LoadedRevision) {
         let bytes = revision.data.len() + ENTRY_BYTES;
-        if epoch != self.epoch || revision.end.is_some() || bytes > self.max_bytes / 4 {
+        if epoch != self.epoch || revision.end.is_some() || bytes > self.max_bytes / LARGEST_PART {
             return;
         }
         self.remove(oid);
@@ -110,7 +114,7 @@ impl Cache {
 
     fn make_room(&mut self) {
         // What was invalidated still stands in the queue; not for ever.
-        if self.queue.len() > 2 * self.entries.len() + ENTRY_BYTES {
+        if self.queue.len() > 2 * self.entries.len() + QUEUE_SLACK {
             let entries = &self.entries;
             self.queue
                 .retain(|(oid, serial)| entries.get(oid).is_some_and(|e| e.serial == *serial));

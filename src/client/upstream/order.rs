@@ -16,7 +16,7 @@ use crate::types::{Oid, Tid};
 pub(super) struct Order {
     /// Numbers the commits that are sent.
     next_commit: u64,
-    /// Sent, not answered.
+    /// Sent, not answered; no more than there are connections in the `pool`.
     unanswered: BTreeMap<u64, Commit>,
     /// Answered; the main connection has not told of them, or they are held.
     owners: BTreeMap<Tid, Commit>,

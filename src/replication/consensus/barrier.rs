@@ -34,6 +34,8 @@ type Round = Result<ReadIndex, String>;
 /// that has begun already may have missed what they have to see.
 #[derive(Default)]
 pub(super) struct Rounds {
+    /// One for each call of [`Group::barrier`] (a client that registers or pings), and for
+    /// each node that asks, as many as `Lane::under_way` in `net/bounds.rs` lets in.
     waiting: Vec<oneshot::Sender<Round>>,
     running: bool,
 }

@@ -16,6 +16,8 @@ use crate::replication::types::{Applied, Command, Member, NodeId, Types};
 /// So many proposals wait while the leadership goes over; the next ones are refused.
 const MOST_HELD: usize = 1024;
 
+const STOPPED: &str = "replication has stopped on this node";
+
 /// What was committed, and applied here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Proposed {
@@ -123,7 +125,7 @@ fn refused(error: &WriteError) -> ProposeError {
 
 fn stopped() -> ProposeError {
     ProposeError::Unknown {
-        why: "replication has stopped on this node".to_owned(),
+        why: STOPPED.to_owned(),
     }
 }
 
@@ -153,7 +155,7 @@ impl Core {
         {
             Poll::Ready(Ok(answer)) => Ok(answer),
             Poll::Ready(Err(_)) | Poll::Pending => Err(ProposeError::Refused {
-                why: "replication has stopped on this node".to_owned(),
+                why: STOPPED.to_owned(),
             }),
         }
     }
@@ -176,7 +178,7 @@ impl Core {
     pub(super) fn refuse_held(&self) {
         for held in self.gate.lock().held.take().unwrap_or_default() {
             let _ = held.sent.send(Err(ProposeError::Refused {
-                why: "replication has stopped on this node".to_owned(),
+                why: STOPPED.to_owned(),
             }));
         }
     }

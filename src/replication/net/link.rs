@@ -120,7 +120,7 @@ fn failed(kind: io::ErrorKind, problem: impl Into<String>) -> CallError {
     CallError::Failed(io::Error::new(kind, problem.into()))
 }
 
-/// Who waits for the answer to which call.
+/// Who waits for the answer to which call; no more than [`Lane::under_way`].
 #[derive(Debug, Default)]
 pub struct Waiting(Mutex<HashMap<u64, Waiter>>);
 

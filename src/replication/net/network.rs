@@ -39,6 +39,7 @@ pub struct NetOptions {
 #[derive(Clone)]
 pub struct Network {
     own: Arc<Own>,
+    /// One for each node and lane, and of the lane for entries one for each storage.
     links: Arc<Mutex<HashMap<Target, Arc<Link>>>>,
 }
 
