@@ -20,6 +20,10 @@ use crate::disk::is_full;
 /// Entries that raft-engine reads with one call, so that their places take little memory.
 const MAX_READ_ENTRIES: u64 = 4096;
 
+/// raft-engine looks up where entries are, and then reads there: `reclaim` may have moved them
+/// meanwhile, and deleted the file. What is damaged stays so, however often it is read.
+const READ_ATTEMPTS: u32 = 10;
+
 /// raft-engine over the files of `F`.
 pub(super) struct Guarded<F: FileSystem + 'static> {
     state: RwLock<State<F>>,
@@ -133,17 +137,32 @@ impl<F: FileSystem + 'static> LogEngine for Guarded<F> {
         max_bytes: usize,
     ) -> Result<Vec<Bytes>, EngineError> {
         let end = range.end.min(range.start.saturating_add(MAX_READ_ENTRIES));
-        self.with(|engine| {
-            let mut stored = Vec::new();
-            engine
-                .fetch_entries_to::<Stores>(group, range.start, end, Some(max_bytes), &mut stored)
-                .map_err(of_read)?;
-            let entries: Option<Vec<_>> = stored.into_iter().map(Stored::into_bytes).collect();
-            match entries {
-                Some(entries) if !entries.is_empty() || range.is_empty() => Ok(entries),
-                _ => Err(EngineError::Missing),
+        let read = || {
+            self.with(|engine| {
+                let mut stored = Vec::new();
+                engine
+                    .fetch_entries_to::<Stores>(
+                        group,
+                        range.start,
+                        end,
+                        Some(max_bytes),
+                        &mut stored,
+                    )
+                    .map_err(of_read)?;
+                let entries: Option<Vec<_>> = stored.into_iter().map(Stored::into_bytes).collect();
+                match entries {
+                    Some(entries) if !entries.is_empty() || range.is_empty() => Ok(entries),
+                    _ => Err(EngineError::Missing),
+                }
+            })
+        };
+        for _ in 1..READ_ATTEMPTS {
+            match read() {
+                Err(EngineError::Unreadable(_)) => {}
+                done => return done,
             }
-        })
+        }
+        read()
     }
 
     fn span(&self, group: GroupId) -> Result<Range<u64>, EngineError> {
@@ -218,4 +237,75 @@ fn text_of(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    use raft_engine::env::DefaultFileSystem;
+
+    use super::*;
+    use crate::replication::entry_codec::EntryPieces;
+
+    const ROUNDS: u64 = 500;
+
+    fn append(group: GroupId, indexes: Range<u64>) -> Change {
+        let pieces = EntryPieces {
+            head: vec![7; 1000],
+            payload: Bytes::new(),
+        };
+        let entries = indexes.map(|index| (index, pieces.clone()));
+        Change {
+            group,
+            step: Step::Append(entries.collect()),
+        }
+    }
+
+    /// Entries of a group that writes little are written again, and their files deleted.
+    #[test]
+    fn what_is_kept_can_be_read_while_files_go() {
+        const SLOW: GroupId = 1;
+        const BUSY: GroupId = 2;
+        const FILE_BYTES: u64 = 16 << 10;
+        const KEPT: u64 = 40;
+        let directory = tempfile::tempdir().unwrap();
+        let files = Arc::new(DefaultFileSystem);
+        let engine = Guarded::open(directory.path(), FILE_BYTES, files).unwrap();
+        engine.write(&[append(SLOW, 0..KEPT)]).unwrap();
+        let first = AtomicU64::new(0);
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut reads = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    let from = first.load(Ordering::Relaxed) + 1;
+                    match engine.read(SLOW, from..from + KEPT / 2, usize::MAX) {
+                        Ok(_) | Err(EngineError::Missing) => reads += 1,
+                        Err(error) => return Err(error),
+                    }
+                }
+                Ok(reads)
+            });
+            for round in 0..ROUNDS {
+                let cut = |group, index| Change {
+                    group,
+                    step: Step::CutBeginning(index),
+                };
+                let (next, busy) = (KEPT + round, round * 10);
+                let changes = [
+                    append(SLOW, next..next + 1),
+                    cut(SLOW, round),
+                    append(BUSY, busy..busy + 10),
+                    cut(BUSY, busy),
+                ];
+                engine.write(&changes).unwrap();
+                first.store(round, Ordering::Relaxed);
+                engine.reclaim().unwrap();
+            }
+            is_over.store(true, Ordering::Relaxed);
+            let reads: u64 = reader.join().unwrap().unwrap();
+            assert!(reads > 0);
+        });
+    }
 }
