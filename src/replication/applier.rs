@@ -129,7 +129,9 @@ impl Applier {
     /// Clients of these nodes wait for the entry to be applied there.
     pub(super) fn hurry(&self, nodes: &BTreeSet<NodeId>, log_index: u64) {
         if let Some(group) = self.group.get() {
-            nodes.iter().for_each(|&node| group.hurry(node, log_index));
+            for &node in nodes {
+                group.hurry(node, log_index);
+            }
         }
     }
 

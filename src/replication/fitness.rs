@@ -1,6 +1,6 @@
 //! A node that cannot do what a leader has to do leads nobody: one that cannot
-//! apply what is committed, and one whose disk is too full for what clients
-//! store.
+//! apply what is committed, one whose log does not get to its disk, and one
+//! whose disk is too full for what clients store.
 
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use super::node::Served;
 
 /// Looked at so often.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// A write to the log that takes longer holds up all that this node leads.
+const SLOW_WRITE: Duration = Duration::from_secs(3);
 /// A disk that was full for a client is taken to be full for so long.
 const FULL_FOR: Duration = Duration::from_secs(30);
 /// A full disk is better than no leader: after this time without one the node
@@ -24,7 +26,8 @@ pub async fn watch(served: Served) {
     let mut was_stuck = false;
     let mut disk = FullDisk::default();
     loop {
-        let is_stuck = stuck.borrow_and_update().is_some();
+        let is_slow = served.log.writing_for() > SLOW_WRITE;
+        let is_stuck = stuck.borrow_and_update().is_some() || is_slow;
         let is_full = disk.is_full(served.database.stats.full_disk_refusals.get());
         let unled = served.group.quorum_lost_since();
         let is_needed = unled.is_some_and(|since| since.elapsed() > RELUCTANCE);

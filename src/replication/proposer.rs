@@ -132,13 +132,7 @@ impl Proposer {
     fn next_batch(&self, term: Option<Term>) -> Option<(u64, Order)> {
         loop {
             let mut queue = self.queue.lock();
-            if queue.under_way
-                >= std::env::var("ZEOD_UW")
-                    .ok()
-                    .and_then(|v| v.parse().ok())
-                    .unwrap_or(MAX_UNDER_WAY)
-                || queue.waiting.is_empty()
-            {
+            if queue.under_way >= MAX_UNDER_WAY || queue.waiting.is_empty() {
                 return None;
             }
             let (outdated, batch) = queue.take_batch(term);

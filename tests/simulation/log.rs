@@ -208,9 +208,11 @@ impl RaftLogStorage<Types> for Log {
 
     async fn save_committed(&mut self, committed: Option<LogId<NodeId>>) -> Result<(), Error> {
         self.alive()?;
-        // Never synced: now and then it gets to the disk.
-        if self.run.lock().chance.below(4) == 0 {
-            self.disk.lock().committed = committed;
+        // Never synced: now and then it gets to the disk, behind the entries.
+        let is_written = self.run.lock().chance.below(4) == 0;
+        let mut disk = self.disk.lock();
+        if is_written && committed.is_none_or(|committed| committed.index < disk.end()) {
+            disk.committed = committed;
         }
         Ok(())
     }
@@ -248,7 +250,8 @@ impl RaftLogStorage<Types> for Log {
     async fn truncate(&mut self, since: LogId<NodeId>) -> Result<(), Error> {
         {
             let mut run = self.run.lock();
-            run.unsynced.retain(|entry| entry.log_id.index < since.index);
+            run.unsynced
+                .retain(|entry| entry.log_id.index < since.index);
             let durable = run.durable.borrow().min(since.index);
             run.durable.send_replace(durable);
         }

@@ -232,8 +232,8 @@ mod tests {
 
     use super::*;
 
-    fn log_id(index: u64) -> Option<LogId<NodeId>> {
-        Some(LogId::new(CommittedLeaderId::new(1, 1), index))
+    fn apply(telling: &Telling, index: u64) {
+        telling.applied(Some(LogId::new(CommittedLeaderId::new(1, 1), index)));
     }
 
     #[test]
@@ -242,7 +242,7 @@ mod tests {
         telling.followed(2, 8, 7);
         telling.followed(3, 5, 5);
         assert!(telling.behind(telling.applied_now()).is_empty());
-        telling.applied(log_id(7));
+        apply(&telling, 7);
         assert_eq!(telling.behind(telling.applied_now()), [2]);
         assert!(!telling.rest());
         // The message that brought the entries has told it, too.
@@ -256,7 +256,7 @@ mod tests {
     fn who_waits_is_told_once_the_entry_is_there_and_here() {
         let telling = Telling::default();
         telling.want(2, 8);
-        telling.applied(log_id(7));
+        apply(&telling, 7);
         assert!(telling.take_urgent().is_empty());
         telling.followed(2, 8, 7);
         assert_eq!(telling.take_urgent(), [2]);
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn a_message_tells_no_more_than_whoever_gets_it_has() {
         let telling = Telling::default();
-        telling.applied(log_id(9));
+        apply(&telling, 9);
         telling.followed(2, 5, 10);
         telling.followed(2, 10, 5);
         assert_eq!(telling.behind(telling.applied_now()), [2]);

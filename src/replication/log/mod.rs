@@ -2,7 +2,7 @@
 //! raft-engine, which makes what they write durable together.
 //!
 //! ```text
-//! group     RaftLogStorage for openraft; state, tail, sizes: what is in memory
+//! group     RaftLogStorage for openraft; reader: what is read of it; state, tail, sizes: what is in memory
 //! writer    the one thread that writes, the one that reads; what is not urgent; a full disk
 //! engine    what an engine has to do; guarded: raft-engine; stored: its entries
 //! early     what a leader may send before it is on its own disk
@@ -22,6 +22,7 @@ mod group;
 mod guarded;
 mod identity;
 mod load;
+mod reader;
 mod reclaim;
 mod recovery;
 mod scan;
@@ -46,7 +47,8 @@ use tokio::sync::watch;
 
 pub use early::may_be_told_early;
 pub use error::{LogCondition, LogError, LogHealth};
-pub use group::{GroupLog, GroupReader, MAX_REQUEST_BYTES};
+pub use group::GroupLog;
+pub use reader::{GroupReader, MAX_REQUEST_BYTES};
 pub use stats::LogStats;
 
 use self::engine::LogEngine;

@@ -7,6 +7,8 @@ mod model;
 mod restart;
 mod suite;
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -73,14 +75,23 @@ async fn entries(group: &mut GroupLog) -> Vec<Entry<Types>> {
 
 /// The directory as a `kill -9` would leave it.
 fn killed(directory: &Path) -> TempDir {
-    let copy = tempfile::tempdir().unwrap();
-    for file in fs::read_dir(directory).unwrap() {
-        let path = file.unwrap().path();
-        if path.is_file() {
-            fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+    loop {
+        let copy = tempfile::tempdir().unwrap();
+        let names = names(directory);
+        let copied = names
+            .iter()
+            .try_for_each(|name| fs::copy(directory.join(name), copy.path().join(name)).map(drop));
+        // Files come and go meanwhile: room is given back. A crash is of one moment.
+        if copied.is_ok() && names == self::names(directory) {
+            return copy;
         }
     }
-    copy
+}
+
+fn names(directory: &Path) -> BTreeSet<OsString> {
+    let files = fs::read_dir(directory).unwrap().map(Result::unwrap);
+    let files = files.filter(|file| file.file_type().unwrap().is_file());
+    files.map(|file| file.file_name()).collect()
 }
 
 /// The newest file of what was written.
