@@ -441,6 +441,10 @@ pub enum SaveError {
 }
 
 impl Ledger for Applier {
+    fn is_pack_due(&self) -> bool {
+        !self.packs.is_idle()
+    }
+
     fn before_switch(&self, state: SyncedState, packed_length: u64) -> Result<()> {
         let mut is_switching = self.writing.lock();
         let mut note = self.note(state);

@@ -168,6 +168,11 @@ impl Packs {
         self.run(database);
     }
 
+    /// Is nothing to be done?
+    pub fn is_idle(&self) -> bool {
+        *self.idle.borrow()
+    }
+
     /// Waits until nothing is to be done.
     pub async fn idle(&self) {
         let mut idle = self.idle.subscribe();

@@ -19,6 +19,9 @@ pub trait Ledger: fmt::Debug + Send + Sync {
 
     /// The packed file is in place, or (None) nothing has changed.
     fn after_switch(&self, state: Option<SyncedState>);
+
+    /// Is a pack to be done that may not have begun yet?
+    fn is_pack_due(&self) -> bool;
 }
 
 /// What is on the disk for sure.

@@ -1,5 +1,6 @@
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::disk::{Access, RealDisk};
@@ -401,4 +402,41 @@ fn a_file_that_others_changed_is_written_no_more() {
             "{problem}"
         );
     }
+}
+
+/// What the log has asked for and nobody has begun yet.
+#[derive(Debug, Default)]
+struct Due(AtomicBool);
+
+impl Ledger for Due {
+    fn before_switch(&self, _: SyncedState, _: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn after_switch(&self, _: Option<SyncedState>) {}
+
+    fn is_pack_due(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// They would wait for each other, the undo in the log and the pack for the undo's vote.
+#[test]
+fn no_undo_is_voted_between_the_order_of_a_pack_and_its_begin() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = open(&directory.path().join("Data.fs"));
+    commit(&storage, 10, &[(1, Some(b"first"))]);
+    commit(&storage, 20, &[(1, Some(b"second"))]);
+    let ledger = Arc::new(Due::default());
+    storage.keep_ledger(Arc::clone(&ledger) as Arc<dyn Ledger>);
+    let mut undo = staged(&[(1, Some(b""))]);
+    let to = Some(Tid::from_u64(10));
+    undo.records[0].kind = StagedRecordKind::Undo { to };
+    drop(storage.prepare(&undo).unwrap());
+    ledger.0.store(true, Ordering::Relaxed);
+    assert!(matches!(
+        storage.prepare(&undo),
+        Err(StorageError::NotUndoable { .. })
+    ));
+    assert!(storage.prepare(&staged(&[(2, Some(b"else"))])).is_ok());
 }

@@ -185,9 +185,11 @@ impl Drop for UndoHold {
 }
 
 impl FileStorage {
-    /// No undo while a pack runs: it takes away what one undoes to.
+    /// No undo while a pack runs: it takes away what one undoes to. Nor between the log's order of
+    /// a pack and its begin: the undo's entry would wait for the pack, and the pack for the undo.
     pub(super) fn check_not_packing(&self) -> Result<()> {
-        if self.packing.is_running() {
+        let is_due = self.ledger.get().is_some_and(|ledger| ledger.is_pack_due());
+        if is_due || self.packing.is_running() {
             return Err(StorageError::NotUndoable {
                 reason: "Undo is currently disabled for database maintenance.<p>",
             });
