@@ -35,7 +35,8 @@ pub enum Request {
         /// The term that ends.
         term: u64,
     },
-    /// Stand for election now: the leader hands over.
+    /// Stand for election now: the leader hands over. While it leads it is refused: with the
+    /// leader's name by a node that could take over, without one by a node that could not.
     Stand {
         /// The term of the leader that asks.
         term: u64,

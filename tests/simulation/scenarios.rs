@@ -243,6 +243,27 @@ async fn a_transfer_that_cannot_be_leaves_a_leader() {
     assert_ne!(cluster.commit(1, &mut number, SOON).await, to);
 }
 
+/// Nobody waits until a time is over: another takes over, or the leader goes on.
+#[tokio::test(start_paused = true)]
+async fn who_is_not_fit_to_lead_is_passed_over() {
+    let cluster = Cluster::of_voters(12, 3).await;
+    let mut number = 0;
+    let old = cluster.commit(1, &mut number, SECOND).await;
+    let (unfit, other) = (old % 3 + 1, (old + 1) % 3 + 1);
+    cluster.node(unfit).group.set_unfit(true);
+    let group = cluster.node(old).group;
+    let began = Instant::now();
+    let refused = group.transfer_leader(Some(unfit)).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        format!("node {unfit} has not taken over: it is not fit to lead; leader now: node {old}")
+    );
+    assert_eq!(cluster.commit(1, &mut number, SECOND).await, old);
+    assert_eq!(group.transfer_leader(None).await, Ok(other));
+    assert_eq!(cluster.commit(1, &mut number, SECOND).await, other);
+    assert!(began.elapsed() < SECOND / 5, "{:?}", began.elapsed());
+}
+
 #[tokio::test(start_paused = true)]
 async fn proposals_wait_while_the_leadership_goes_over() {
     let cluster = Cluster::of_voters(11, 3).await;

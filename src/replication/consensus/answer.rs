@@ -3,8 +3,9 @@
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
 use tracing::debug;
 
-use super::group::{Group, Leadership};
+use super::group::{Core, Group, Leadership};
 use super::timers::Action;
+use super::transfer::NEAR_ENTRIES;
 use crate::replication::peers::{PeerStream, Reply, Request, StreamKind};
 use crate::replication::types::{NodeId, Types};
 
@@ -56,7 +57,7 @@ impl Group {
         // Before Raft has dealt with it: its disk may take its time, while the leader is well.
         let is_present = rpc.vote >= self.core.raft.metrics().borrow().vote;
         if rpc.vote.is_committed() && is_present {
-            self.core.pulse.contact();
+            self.core.pulse.contact(rpc.vote.leader_id.term);
         }
         let last = rpc.entries.last().map(|entry| entry.log_id);
         let last = last.or(rpc.prev_log_id);
@@ -96,14 +97,18 @@ impl Group {
     }
 
     async fn stand(&self, term: u64) -> Reply {
-        let known = self.core.raft.metrics().borrow().current_term;
+        let core = &self.core;
+        if let Some(why) = core.why_not_lead() {
+            return Reply::Refused { leader: None, why };
+        }
+        let known = core.raft.metrics().borrow().current_term;
         // A word that was long under way must not disturb who leads by now.
-        let is_stale = known > term + 1 || !self.core.pulse.may_vote();
-        if !is_stale && self.core.pulse.stand() == Some(Action::Elect) {
-            self.core.elect().await;
+        let is_stale = known > term + 1 || !core.pulse.may_vote();
+        if !is_stale && core.pulse.stand() == Some(Action::Elect) {
+            core.elect().await;
             return Reply::Done;
         }
-        self.refused("this node has no vote, or another leads already".to_owned())
+        self.refused("another leads already".to_owned())
     }
 
     async fn serve(&self, request: bytes::Bytes) -> Reply {
@@ -122,5 +127,32 @@ impl Group {
             Leadership::Leader { .. } | Leadership::Unknown => None,
         };
         Reply::Refused { leader, why }
+    }
+}
+
+impl Core {
+    /// Why this node had better not lead, whoever does now.
+    fn why_not_lead(&self) -> Option<String> {
+        let (is_voter, to_apply) = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow();
+            let mut voters = metrics.membership_config.membership().voter_ids();
+            let last = metrics.last_log_index.map_or(0, |index| index + 1);
+            let applied = metrics.last_applied.map_or(0, |log_id| log_id.index + 1);
+            let is_voter = voters.any(|voter| voter == self.node);
+            (is_voter, last.saturating_sub(applied))
+        };
+        if !is_voter {
+            return Some("it has no vote".to_owned());
+        }
+        if self.pulse.abstains() {
+            return Some("it does not vote yet: it may lack what it had acknowledged".to_owned());
+        }
+        if !self.pulse.may_stand() {
+            return Some("it is not fit to lead".to_owned());
+        }
+        // Until it has applied all, nobody would lead.
+        (to_apply > NEAR_ENTRIES)
+            .then(|| format!("it has {to_apply} entries of its log still to apply"))
     }
 }

@@ -329,7 +329,7 @@ impl Group {
             snapshot: Box::new(mark),
         };
         let installed = self.core.raft.install_full_snapshot(vote, snapshot).await;
-        self.core.pulse.contact();
+        self.core.pulse.contact(vote.leader_id.term);
         match installed {
             Ok(answer) => Ok(answer.vote),
             Err(error) => Err(GroupError::Install {

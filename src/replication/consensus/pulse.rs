@@ -43,11 +43,11 @@ impl Pulse {
         }
     }
 
-    /// A leader of this node's term, or of a later one, has spoken.
-    pub(super) fn contact(&self) {
+    /// A leader of `term`, which is this node's or a later one, has spoken.
+    pub(super) fn contact(&self, term: u64) {
         let was_heard = self.with(|timers, now| {
             let was_heard = timers.hears_leader(now);
-            timers.contact(now);
+            timers.contact(now, term);
             was_heard
         });
         if !was_heard {
@@ -55,8 +55,8 @@ impl Pulse {
         }
     }
 
-    pub(super) fn let_go(&self) {
-        self.with(Timers::let_go);
+    pub(super) fn let_go(&self, term: u64) {
+        self.with(|timers, now| timers.let_go(now, term));
         self.nudge.notify_one();
     }
 
@@ -314,7 +314,7 @@ impl Core {
 
     /// Ends the leadership of `term` as far as this node is concerned, its own or another's.
     pub(super) async fn end_term(&self, term: u64) {
-        self.pulse.let_go();
+        self.pulse.let_go(term);
         self.accept(term + 1).await;
     }
 

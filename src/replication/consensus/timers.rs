@@ -94,6 +94,8 @@ pub struct Timers {
     view: View,
     /// When a leader of the present term was last heard.
     contact: Option<Duration>,
+    /// Terms up to this one were ended on purpose.
+    ended: u64,
     /// When this node will do something against the silence.
     stand_at: Duration,
     /// It was put off once already, as this process had slept.
@@ -115,6 +117,7 @@ impl Timers {
             chance: Chance(seed),
             view: View::default(),
             contact: None,
+            ended: 0,
             stand_at: now,
             postponed: false,
             asking: None,
@@ -146,15 +149,20 @@ impl Timers {
         }
     }
 
-    /// A leader of the present term has spoken.
-    pub fn contact(&mut self, now: Duration) {
+    /// A leader of the present term has spoken. What it said before it gave that term up
+    /// may arrive behind [`Self::let_go`]: it must not take the place of its successor.
+    pub fn contact(&mut self, now: Duration, term: u64) {
+        if term <= self.ended {
+            return;
+        }
         self.contact = Some(now);
         self.wait_anew(now);
     }
 
-    /// The leadership was ended on purpose: votes are free, and the node that is
+    /// The leadership of `term` was ended on purpose: votes are free, and the node that is
     /// meant to lead next gets its time.
-    pub fn let_go(&mut self, now: Duration) {
+    pub fn let_go(&mut self, now: Duration, term: u64) {
+        self.ended = self.ended.max(term);
         self.contact = None;
         self.quorum_at = self.quorum_at.min(now);
         self.wait_anew(now);

@@ -46,7 +46,7 @@ fn a_voter_asks_after_one_to_two_timeouts_of_silence() {
     for seed in 0..100 {
         let mut timers = timers(VOTER, seed);
         let mut now = 1000 * MS;
-        timers.contact(now);
+        timers.contact(now, 1);
         let action = next(&mut timers, &mut now, 10_000 * MS);
         assert_eq!(action, Some(Action::PreVote { attempt: 1 }));
         drawn.push(now);
@@ -62,7 +62,7 @@ fn a_leader_that_is_heard_keeps_voters_quiet_and_true() {
     let mut timers = timers(VOTER, 1);
     let mut now = Duration::ZERO;
     for beat in 1..1000 {
-        timers.contact(now);
+        timers.contact(now, 1);
         assert!(!timers.may_vote(now));
         assert!(timers.hears_leader(now));
         assert_eq!(next(&mut timers, &mut now, 100 * MS * beat), None);
@@ -113,7 +113,7 @@ fn a_word_of_a_leader_ends_a_pre_vote() {
     let mut timers = timers(VOTER, 4);
     let mut now = Duration::ZERO;
     next(&mut timers, &mut now, 10_000 * MS);
-    timers.contact(now);
+    timers.contact(now, 1);
     assert_eq!(timers.pre_vote_over(now, 1, true), None);
 }
 
@@ -203,7 +203,7 @@ fn a_lone_leader_never_gives_up() {
 #[test]
 fn who_was_stopped_reads_its_letters_first() {
     let mut follower = timers(VOTER, 11);
-    follower.contact(Duration::ZERO);
+    follower.contact(Duration::ZERO, 1);
     let mut now = 20_000 * MS;
     assert_eq!(
         follower.tick(now),
@@ -230,14 +230,27 @@ fn who_was_stopped_reads_its_letters_first() {
 #[test]
 fn who_is_handed_the_leadership_stands_at_once_and_others_wait() {
     let mut next_leader = timers(VOTER, 13);
-    next_leader.contact(1000 * MS);
-    next_leader.let_go(1010 * MS);
+    next_leader.contact(1000 * MS, 1);
+    next_leader.let_go(1010 * MS, 1);
     assert!(next_leader.may_vote(1010 * MS));
     assert_eq!(next_leader.stand(1011 * MS), Some(Action::Elect));
     let mut other = timers(VOTER, 14);
-    other.contact(1000 * MS);
-    other.let_go(1010 * MS);
+    other.contact(1000 * MS, 1);
+    other.let_go(1010 * MS, 1);
     assert!(other.may_vote(1010 * MS));
     let mut now = 1010 * MS;
     assert_eq!(next(&mut other, &mut now, 1600 * MS), None);
+}
+
+/// A heartbeat can be under way while its sender gives up, and arrive behind the news of that.
+#[test]
+fn what_a_leader_said_before_it_gave_up_keeps_nobody_from_voting() {
+    let mut voter = timers(VOTER, 15);
+    voter.contact(1000 * MS, 1);
+    voter.let_go(1010 * MS, 1);
+    voter.contact(1011 * MS, 1);
+    assert!(voter.may_vote(1012 * MS));
+    assert_eq!(voter.stand(1012 * MS), Some(Action::Elect));
+    voter.contact(1013 * MS, 2);
+    assert!(!voter.may_vote(1014 * MS));
 }

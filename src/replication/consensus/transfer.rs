@@ -3,6 +3,7 @@
 //! openraft 0.9 knows no transfer, and its voters keep to a leader that was heard of.
 //! So the leader first ends its term everywhere, and only then has the next one stand.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use openraft::{RaftMetrics, ServerState};
@@ -13,7 +14,8 @@ use tracing::info;
 
 use super::group::{Core, Group, Leadership};
 use super::quorum::is_quorum;
-use crate::replication::peers::{Reply, Request};
+use super::timers::Action;
+use crate::replication::peers::{PeerError, Reply, Request};
 use crate::replication::types::{Member, NodeId};
 
 /// The next leader gets so long to come near the end of the log, while commits go on …
@@ -46,13 +48,30 @@ pub enum TransferError {
         waited: Duration,
     },
     /// Another, or nobody yet, leads.
-    #[error("node {node} has not taken over; leader now: {}", leader_name(*.leader))]
+    #[error("node {node} has not taken over{}; leader now: {}", reason(.why), leader_name(*.leader))]
     NotTaken {
         /// The one that was meant to.
         node: NodeId,
+        /// Why it would not; empty: it did not say.
+        why: String,
         /// Who leads now.
         leader: Option<NodeId>,
     },
+}
+
+impl TransferError {
+    /// Is the next try worth it?
+    pub fn may_pass(&self) -> bool {
+        !matches!(self, Self::NoVoter(_))
+    }
+}
+
+fn reason(why: &str) -> String {
+    if why.is_empty() {
+        String::new()
+    } else {
+        format!(": {why}")
+    }
 }
 
 fn leader_name(leader: Option<NodeId>) -> String {
@@ -82,7 +101,7 @@ impl Group {
         let Leadership::Leader { term } = *core.leadership.borrow() else {
             return Err(TransferError::NotLeader);
         };
-        let next = core.next_leader(to)?;
+        let next = core.next_leader(term, to).await?;
         core.wait_until_within(next, NEAR_ENTRIES, NEAR_PATIENCE)
             .await?;
         core.hold_proposals();
@@ -92,7 +111,7 @@ impl Group {
         core.transfers.increment();
         let mut leadership = core.leadership.subscribe();
         core.end_term_everywhere(term, next).await;
-        core.have_it_stand(term, next).await;
+        let why = core.have_it_stand(term, next).await;
         let bound = core.timers.loss_bound() * 2;
         let known = leadership.wait_for(|known| match known {
             Leadership::Leader { term: now } | Leadership::Follower { term: now, .. } => {
@@ -115,12 +134,41 @@ impl Group {
             Some(leader) if to.is_none() && is_other(&leader) => return Ok(leader),
             _ => {}
         }
-        Err(TransferError::NotTaken { node: next, leader })
+        Err(TransferError::NotTaken {
+            node: next,
+            why,
+            leader,
+        })
     }
 }
 
 impl Core {
-    fn next_leader(&self, to: Option<NodeId>) -> Result<NodeId, TransferError> {
+    /// The best one of those that can take over.
+    async fn next_leader(&self, term: u64, to: Option<NodeId>) -> Result<NodeId, TransferError> {
+        let mut refused = None;
+        for node in self.candidates(to)? {
+            match self.ask_to_stand(term, node).await {
+                // Not before this leader gives up.
+                Ok(
+                    Reply::Done
+                    | Reply::Refused {
+                        leader: Some(_), ..
+                    },
+                ) => return Ok(node),
+                Ok(Reply::Refused { why, .. }) => refused = refused.or(Some((node, why))),
+                Ok(other) => refused = refused.or(Some((node, format!("it answered {other:?}")))),
+                // It may come back while it is waited for.
+                Err(_) if to.is_some() => return Ok(node),
+                Err(error) => refused = refused.or(Some((node, error.to_string()))),
+            }
+        }
+        let (node, why) = refused.ok_or(TransferError::Nobody)?;
+        let leader = Some(self.node);
+        Err(TransferError::NotTaken { node, why, leader })
+    }
+
+    /// Who may lead next, the one first that has most of the log.
+    fn candidates(&self, to: Option<NodeId>) -> Result<Vec<NodeId>, TransferError> {
         let metrics = self.raft.metrics().borrow().clone();
         let membership = metrics.membership_config.membership();
         // Half-way through a change: those that stay.
@@ -128,11 +176,11 @@ impl Core {
         let mut others = voters.copied().filter(|&voter| voter != self.node);
         if let Some(to) = to {
             let found = others.find(|&voter| voter == to);
-            return found.ok_or(TransferError::NoVoter(to));
+            return Ok(vec![found.ok_or(TransferError::NoVoter(to))?]);
         }
-        let living = others.filter(|&voter| self.follows(voter));
-        let best = living.max_by_key(|&voter| matched(&metrics, voter));
-        best.ok_or(TransferError::Nobody)
+        let mut living: Vec<_> = others.filter(|&voter| self.follows(voter)).collect();
+        living.sort_by_key(|&voter| Reverse(matched(&metrics, voter)));
+        Ok(living)
     }
 
     /// Has the node followed this leader lately?
@@ -212,19 +260,34 @@ impl Core {
         asked.detach_all();
     }
 
-    async fn have_it_stand(&self, term: u64, next: NodeId) {
-        let membership = self.raft.metrics().borrow().membership_config.clone();
-        let Some(member) = membership.membership().get_node(&next) else {
-            return;
+    /// Returns why `next` would not stand; empty: it does. If it does not, this node stands again,
+    /// rather than that all wait until somebody's time is over.
+    async fn have_it_stand(&self, term: u64, next: NodeId) -> String {
+        let why = match self.ask_to_stand(term, next).await {
+            Ok(Reply::Done) => return String::new(),
+            Ok(Reply::Refused { why, .. }) => why,
+            Ok(other) => format!("it answered {other:?}"),
+            Err(error) => error.to_string(),
         };
+        info!(storage = %self.name, to = next, why, "it does not take over");
+        let is_stopped = *self.stopped.borrow();
+        if !is_stopped && self.pulse.stand() == Some(Action::Elect) {
+            self.elect().await;
+        }
+        why
+    }
+
+    async fn ask_to_stand(&self, term: u64, next: NodeId) -> Result<Reply, PeerError> {
+        let membership = self.raft.metrics().borrow().membership_config.clone();
+        // Who is no member any more is nowhere.
+        let member = membership.membership().get_node(&next).cloned();
+        let member = member.unwrap_or_default();
         let (network, request) = (&self.network, Request::Stand { term });
         let patience = self.timers.election_timeout;
         let call = network
             .peers
-            .call(next, member, &network.group, request, patience);
-        if let Ok(Reply::Refused { why, .. }) = call.await {
-            info!(storage = %self.name, to = next, why, "it does not take over");
-        }
+            .call(next, &member, &network.group, request, patience);
+        call.await
     }
 }
 
