@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::admin::{AdminReply, AdminRequest, ClusterStatus, Outcome};
 use super::consensus::{ChangeError, Leadership};
@@ -13,13 +14,16 @@ use super::peers::{Peers, Reply, Request};
 use super::types::{Member, NodeId};
 use crate::stats::replication::{GroupStatus, NodeStatus};
 
-/// Another node is waited for so long.
-const PEER_PATIENCE: Duration = Duration::from_secs(15);
+/// Another node is waited for so long: it tries for [`LEADER_PATIENCE`] itself.
+const PEER_PATIENCE: Duration = Duration::from_secs(30);
 /// … and so long for its state.
 const GLANCE_PATIENCE: Duration = Duration::from_secs(2);
-/// A request goes from node to node at most so often: leaders may change meanwhile.
-const MAX_HOPS: usize = 3;
-/// A learner has to be nearly up to date within this time.
+/// Leaders may change while something is asked of them, and a change that was begun by one is
+/// completed by the next: a new try is made for so long …
+const LEADER_PATIENCE: Duration = Duration::from_secs(20);
+/// … at this pace.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// A learner has to be ready to vote within this time, and nearly up to date then within the same.
 const PROMOTE_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Node {
@@ -80,25 +84,49 @@ impl Node {
         None
     }
 
-    /// A node that is late on purpose would make all commits late.
+    /// A node that is late on purpose would make all commits late; enough of those that do not
+    /// vote yet would be a cluster that elects nobody.
     async fn why_not_promote(&self, node: NodeId) -> Option<String> {
-        let delay = if node == self.options.node {
-            self.options.apply_delay.as_secs_f64()
-        } else {
-            let groups = self.storages.values().map(Served::status);
-            let members = groups.flat_map(|group| group.members);
-            let member = members.into_iter().find(|member| member.node == node)?;
-            let address = member.address;
-            let known = glance(self.network.clone(), node, Member { address }).await?;
-            let own = known.nodes.into_iter().find(|known| known.node == node)?;
-            own.apply_delay_seconds
-        };
-        (delay > 0.0).then(|| {
-            format!(
-                "node {node} is {delay} s late on purpose (apply-delay) and cannot vote; take the \
-                 key out of its configuration and restart it first"
-            )
-        })
+        let groups = self.storages.values().map(Served::status);
+        let mut members = groups.flat_map(|group| group.members);
+        // Whoever leads may know a member that this node does not know yet, and asks it.
+        let address = members.find(|member| member.node == node)?.address;
+        let deadline = Instant::now() + PROMOTE_PATIENCE;
+        loop {
+            let known = self.state_of(node, &address).await;
+            let delay = known
+                .as_ref()
+                .map_or(0.0, |known| known.apply_delay_seconds);
+            if delay > 0.0 {
+                return Some(format!(
+                    "node {node} is {delay} s late on purpose (apply-delay) and cannot vote; take \
+                     the key out of its configuration and restart it first"
+                ));
+            }
+            if known.as_ref().is_some_and(|known| !known.abstains) {
+                return None;
+            }
+            if Instant::now() >= deadline {
+                return Some(match known {
+                    None => format!("node {node} does not answer at {address}; is it running?"),
+                    Some(_) => format!(
+                        "node {node} has not applied yet what the cluster had committed at its \
+                         start, and does not vote before; try again later"
+                    ),
+                });
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    /// A node, as it tells of itself. None: it does not.
+    async fn state_of(&self, node: NodeId, address: &str) -> Option<NodeStatus> {
+        if node == self.options.node {
+            return Some(self.status());
+        }
+        let address = address.to_owned();
+        let known = glance(self.network.clone(), node, Member { address }).await?;
+        known.nodes.into_iter().find(|known| known.node == node)
     }
 
     fn named(&self, storage: Option<&str>) -> impl Iterator<Item = (&String, &Served)> {
@@ -117,33 +145,29 @@ impl Node {
     }
 
     async fn by_leader(&self, name: &str, served: &Served, request: &AdminRequest) -> Outcome {
+        let deadline = Instant::now() + LEADER_PATIENCE;
         let mut why = "no leader is known".to_owned();
-        for _ in 0..MAX_HOPS {
+        loop {
             let known = served.group.leadership().borrow().clone();
-            let next = match known {
+            match known {
                 Leadership::Leader { .. } => match lead(served, request).await {
                     Ok(done) => return Outcome::done(name, done),
-                    Err(ChangeError::NotLeader { .. } | ChangeError::HandedOver { .. }) => None,
-                    // The next try may find another that is nearer.
-                    Err(error @ ChangeError::NotHandedOver(_)) => {
-                        why = error.to_string();
-                        None
-                    }
+                    Err(error) if error.may_pass() => why = error.to_string(),
                     Err(error) => return Outcome::failed(name, error.to_string()),
                 },
-                Leadership::Follower { leader, member, .. } => Some((leader, member)),
-                Leadership::Unknown => None,
-            };
-            let Some((leader, member)) = next else {
-                tokio::time::sleep(self.options.timers.election_timeout).await;
-                continue;
-            };
-            match self.pass_on(name, leader, &member, request).await {
-                Ok(outcome) => return outcome,
-                Err(error) => why = error,
+                Leadership::Follower { leader, member, .. } => {
+                    match self.pass_on(name, leader, &member, request).await {
+                        Ok(outcome) => return outcome,
+                        Err(error) => why = error,
+                    }
+                }
+                Leadership::Unknown => {}
             }
+            if Instant::now() >= deadline {
+                return Outcome::failed(name, why);
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
-        Outcome::failed(name, why)
     }
 
     async fn pass_on(
@@ -223,6 +247,7 @@ impl Node {
             log_bytes: self.log_bytes(),
             log_limit_bytes: self.options.log_size_bytes,
             apply_delay_seconds: self.options.apply_delay.as_secs_f64(),
+            abstains: self.storages.values().any(|served| served.group.abstains()),
         }
     }
 }

@@ -25,6 +25,9 @@ pub const REACHED_WITHIN: Duration = Duration::from_secs(3);
 /// How even the leaders are is looked at so often: a hand-over costs clients some
 /// tens of milliseconds, an uneven load costs nobody anything for a while.
 const SPREAD_INTERVAL: Duration = Duration::from_mins(1);
+/// A new node that is behind needs time for what is committed; the mark that it has to reach is
+/// set anew after this time only, for it moves while commits go on.
+const WHOLE_PATIENCE: Duration = Duration::from_hours(1);
 /// Is there a quorum?
 const QUORUM_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -82,7 +85,7 @@ pub async fn begin_log(served: &Served) {
 /// A node that abstains from votes takes part again once nothing is missing that
 /// a leader had committed after this node's start.
 pub async fn vote_when_whole(served: Served) {
-    while served.group.barrier(INTERVAL).await.is_err() {
+    while served.group.barrier(WHOLE_PATIENCE).await.is_err() {
         tokio::time::sleep(QUORUM_INTERVAL).await;
     }
     if let Err(error) = served.log.declare_whole() {

@@ -40,6 +40,9 @@ pub struct NodeStatus {
     pub log_limit_bytes: u64,
     /// What is behind here is behind on purpose; the key `apply-delay`.
     pub apply_delay_seconds: f64,
+    /// It may have forgotten what it had acknowledged, or is new, and has not yet applied what the
+    /// cluster had committed at its start: on some storage it does not vote.
+    pub abstains: bool,
 }
 
 /// One replicated storage, as one node sees it.

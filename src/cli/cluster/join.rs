@@ -79,6 +79,7 @@ impl Join {
             id,
             address: via,
             deadline,
+            is_to_vote: !self.learner,
         };
         waiting.until_caught_up(nodes, say)?;
         if self.learner {
@@ -191,6 +192,7 @@ impl Promote {
             id: self.id,
             address: address.to_owned(),
             deadline: Instant::now() + self.timeout,
+            is_to_vote: true,
         };
         waiting.until_caught_up(nodes, say)?;
         waiting.promote(nodes, say)
@@ -203,6 +205,8 @@ struct Waiting {
     /// Who is asked.
     address: String,
     deadline: Instant,
+    /// It may lack next to nothing then.
+    is_to_vote: bool,
 }
 
 impl Waiting {
@@ -248,6 +252,10 @@ impl Waiting {
                 "the node at {} has no storages",
                 self.address
             )));
+        }
+        let abstains = status.node(self.id).is_some_and(|node| node.abstains);
+        if lines.is_empty() && self.is_to_vote && abstains {
+            lines.push("what it got is not yet in its storages".to_owned());
         }
         Ok((!lines.is_empty()).then(|| lines.join("; ")))
     }

@@ -169,7 +169,7 @@ fn init_makes_no_second_cluster() {
 }
 
 /// A cluster of nodes 1 and 2 that node 3 joins: node 1 is away, node 2 lets it
-/// in, and it has caught up when it was asked for three times.
+/// in; it has caught up when it was asked for three times, and applied all of that the next time.
 fn joining(
     mut note: impl FnMut(AdminRequest) + Send,
 ) -> impl FnMut(&str, AdminRequest) -> Option<AdminReply> + Send {
@@ -201,6 +201,7 @@ fn joining(
                 ),
                 _ => (None, Some(Lag::default())),
             };
+            status.nodes[2].abstains = asked <= 3;
             return Some(AdminReply::Status(status));
         }
         if address == "db1:8101" {
@@ -233,6 +234,7 @@ fn a_node_joins_waits_and_votes() {
             "storage 1: node 3 is a learner",
             "storage 1: not heard of yet",
             "storage 1: the tail of Data.fs: 50 % of 2 bytes",
+            "what it got is not yet in its storages",
             "storage 1: node 3 votes",
         ]
     );

@@ -6,6 +6,7 @@ use std::time::Duration;
 use openraft::error::{ClientWriteError, Fatal, InitializeError, RaftError};
 use openraft::{ChangeMembers, ServerState};
 use thiserror::Error;
+use tokio::time::Instant;
 use tracing::info;
 
 use super::group::{Core, Group, Leadership};
@@ -16,6 +17,8 @@ use crate::replication::types::{Member, NodeId};
 const CHANGE_PATIENCE: Duration = Duration::from_secs(10);
 /// A learner that is so near gets a vote: the rest comes while the change is committed.
 const NEAR_ENTRIES: u64 = 16;
+/// Who is there is looked at so often.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The members were not changed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -92,6 +95,21 @@ pub enum ChangeError {
     /// Replication has stopped here.
     #[error("replication has stopped on this node: {0}")]
     Stopped(String),
+}
+
+impl ChangeError {
+    /// May the same request succeed in a moment, here or at the next leader? Asking again for
+    /// what is done, or half done, does no harm.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::NotLeader { .. }
+            | Self::HandedOver { .. }
+            | Self::InProgress
+            | Self::NoAnswer => true,
+            Self::NotHandedOver(error) => error.may_pass(),
+            _ => false,
+        }
+    }
 }
 
 fn hint(leader: Option<&(NodeId, Member)>) -> String {
@@ -179,8 +197,7 @@ impl Group {
         if remaining.is_empty() {
             return Err(ChangeError::LastVoter(node));
         }
-        let follows = |&&voter: &&NodeId| voter == core.node || core.follows(voter);
-        let living = remaining.iter().filter(follows).count();
+        let living = core.wait_for_quorum_of(&remaining).await;
         if living <= remaining.len() / 2 {
             return Err(ChangeError::NoQuorumLeft {
                 node,
@@ -195,6 +212,12 @@ impl Group {
         }
         self.change(ChangeMembers::RemoveVoters(BTreeSet::from([node])))
             .await
+    }
+
+    /// May this node have forgotten what it has acknowledged? Then it does not vote, and must not
+    /// be given a vote: a group of too many such nodes could elect nobody.
+    pub fn abstains(&self) -> bool {
+        self.core.pulse.abstains()
     }
 
     /// Completes a change that was half done when the former leader died.
@@ -267,6 +290,20 @@ impl Core {
         let metrics = metrics.borrow();
         let membership = metrics.membership_config.membership();
         membership.get_node(&node).cloned()
+    }
+
+    /// How many of these voters are there; waits a moment for a quorum of them, for a new leader
+    /// has not heard of anybody yet.
+    async fn wait_for_quorum_of(&self, voters: &BTreeSet<NodeId>) -> usize {
+        let deadline = Instant::now() + self.timers.loss_bound();
+        loop {
+            let follows = |&&voter: &&NodeId| voter == self.node || self.follows(voter);
+            let living = voters.iter().filter(follows).count();
+            if living > voters.len() / 2 || Instant::now() >= deadline {
+                return living;
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
     }
 
     fn voters(&self) -> BTreeSet<NodeId> {

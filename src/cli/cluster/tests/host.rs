@@ -94,6 +94,7 @@ pub fn status() -> ClusterStatus {
         log_bytes: 5 << 20,
         log_limit_bytes: 1 << 30,
         apply_delay_seconds: 0.0,
+        abstains: false,
     };
     ClusterStatus {
         node: 1,
