@@ -4,7 +4,7 @@
 //! ```text
 //! group     RaftLogStorage for openraft; reader: what is read of it; state, tail, sizes: what is in memory
 //! writer    the one thread that writes, the one that reads; what is not urgent; a full disk
-//! engine    what an engine has to do; guarded: raft-engine; stored: its entries
+//! engine    what an engine has to do; guarded: raft-engine; stored: its entries; filled: its files
 //! early     what a leader may send before it is on its own disk
 //! load      a storage's log when it is opened
 //! reclaim   room is given back
@@ -18,6 +18,7 @@
 mod early;
 mod engine;
 mod error;
+mod filled;
 mod group;
 mod guarded;
 mod identity;
@@ -52,6 +53,7 @@ pub use reader::{GroupReader, MAX_REQUEST_BYTES};
 pub use stats::LogStats;
 
 use self::engine::LogEngine;
+use self::filled::Filled;
 use self::group::Shared;
 use self::guarded::Guarded;
 use self::identity::Identity;
@@ -252,7 +254,7 @@ fn open_engine<F: FileSystem + 'static>(
     files: F,
     identity: &mut Identity,
 ) -> Result<(Box<dyn LogEngine>, LogCondition), LogError> {
-    let files = Arc::new(files);
+    let files = Arc::new(Filled(files));
     let mut condition = LogCondition::Whole;
     let mut damaged = |why: &str, identity: &mut Identity| {
         tracing::error!("the log in {} is damaged: {why}", directory.display());
