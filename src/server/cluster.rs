@@ -103,6 +103,12 @@ impl Part {
         if let Some(node) = &self.node {
             node.stop().await;
         }
+    }
+}
+
+impl Drop for Part {
+    /// Nobody may wait for a runtime within another one.
+    fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

@@ -220,6 +220,34 @@ async fn a_full_disk_only_delays() {
     }
 }
 
+/// What a leader proposes goes on its way before it is written; and what is not
+/// written is not said to be.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_need_not_wait_for_its_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, faults) = open_faulty(directory.path());
+    let mut group = log.group("main", None).unwrap();
+    group.save_vote(&Vote::new_committed(1, 1)).await.unwrap();
+    append(&mut group, 1, 0..3, 10).await.unwrap();
+    let mut durable = group.reader().durable();
+    durable.wait_for(|&durable| durable == 3).await.unwrap();
+    faults.is_full.store(true, SeqCst);
+    append(&mut group, 1, 3..6, 10).await.unwrap();
+    assert_eq!(entries(&mut group).await.len(), 6);
+    while faults.refused.load(SeqCst) < 2 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(*durable.borrow(), 3);
+    assert!(group.reader().writing_for() > Duration::ZERO);
+    faults.is_full.store(false, SeqCst);
+    durable.wait_for(|&durable| durable == 6).await.unwrap();
+    // What is cut off was never durable; what stands before it is.
+    append(&mut group, 1, 6..9, 10).await.unwrap();
+    group.truncate(log_id(1, 8)).await.unwrap();
+    assert_eq!(*durable.borrow_and_update(), 8);
+    tokio::task::spawn_blocking(|| log.close()).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_on_a_full_disk_can_be_closed() {
     let directory = tempfile::tempdir().unwrap();
