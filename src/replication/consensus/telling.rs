@@ -51,6 +51,8 @@ struct Other {
     told: u64,
     /// and somebody there waits for them up to here.
     wanted: u64,
+    /// It is being told just now.
+    is_being_told: bool,
 }
 
 impl Other {
@@ -60,12 +62,12 @@ impl Other {
     }
 
     fn is_behind(&self, applied: u64) -> bool {
-        self.told < self.tellable(applied)
+        !self.is_being_told && self.told < self.tellable(applied)
     }
 
     /// Can it be told what somebody waits for there?
     fn is_urgent(&self, applied: u64) -> bool {
-        self.told < self.wanted && self.wanted <= self.tellable(applied)
+        self.is_behind(applied) && self.told < self.wanted && self.wanted <= self.tellable(applied)
     }
 }
 
@@ -107,30 +109,44 @@ impl Telling {
         }
     }
 
-    /// Those who wait for what can be told; taken to be told.
+    /// Those who wait for what can be told; they are about to be told.
     fn take_urgent(&self) -> Vec<NodeId> {
+        self.take(Other::is_urgent)
+    }
+
+    /// Those that could have been told more of what stands before `applied`; they are
+    /// about to be told.
+    fn take_behind(&self, applied: u64) -> Vec<NodeId> {
+        self.take(|other, _| other.is_behind(applied))
+    }
+
+    fn take(&self, is_meant: impl Fn(&Other, u64) -> bool) -> Vec<NodeId> {
         let mut state = self.state.lock();
         let applied = state.applied;
         let others = state.others.iter_mut();
-        let urgent = others.filter(|(_, other)| other.is_urgent(applied));
-        let taken = urgent.map(|(&node, other)| {
-            other.wanted = 0;
+        let meant = others.filter(|(_, other)| is_meant(other, applied));
+        let taken = meant.map(|(&node, other)| {
+            other.is_being_told = true;
             node
         });
         taken.collect()
     }
 
+    /// `node` was told, or could not be: then nothing is known of it until it follows
+    /// again.
+    fn was_told(&self, node: NodeId, is_reached: bool) {
+        let mut state = self.state.lock();
+        if !is_reached {
+            state.others.remove(&node);
+        } else if let Some(other) = state.others.get_mut(&node) {
+            other.is_being_told = false;
+        }
+        self.wake_up(&mut state);
+    }
+
     /// Where entries end that can be told of.
     fn applied_now(&self) -> u64 {
         self.state.lock().applied
-    }
-
-    /// Those that could have been told more of what stands before `applied`.
-    fn behind(&self, applied: u64) -> Vec<NodeId> {
-        let state = self.state.lock();
-        let others = state.others.iter();
-        let behind = others.filter(|(_, other)| other.is_behind(applied));
-        behind.map(|(&node, _)| node).collect()
     }
 
     /// Stops looking if there is nothing more to be told.
@@ -181,7 +197,7 @@ async fn look(core: &Arc<Core>) {
         loop {
             let applied = core.telling.applied_now();
             tokio::time::sleep(PAUSE).await;
-            core.tell_committed(core.telling.behind(applied));
+            core.tell_committed(core.telling.take_behind(applied));
             if core.telling.rest() {
                 break;
             }
@@ -192,32 +208,31 @@ async fn look(core: &Arc<Core>) {
 impl Core {
     /// Tells `nodes` what is applied here.
     fn tell_committed(self: &Arc<Self>, nodes: Vec<NodeId>) {
-        let last = self.telling.state.lock().last;
-        let Some(applied) = last.filter(|_| !nodes.is_empty()) else {
-            return;
-        };
+        let applied = self.telling.state.lock().last;
         let (vote, membership) = {
             let metrics = self.raft.server_metrics();
             let metrics = metrics.borrow();
-            if metrics.state != ServerState::Leader {
-                return;
-            }
-            (metrics.vote, Arc::clone(&metrics.membership_config))
+            let membership = Arc::clone(&metrics.membership_config);
+            let leads = metrics.state == ServerState::Leader;
+            (metrics.vote, Some(membership).filter(|_| leads))
         };
         for to in nodes {
-            let Some(member) = membership.membership().get_node(&to).cloned() else {
+            let membership = membership.as_ref().map(|it| it.membership());
+            let Some(member) = membership.and_then(|it| it.get_node(&to)).cloned() else {
+                self.telling.was_told(to, false);
                 continue;
             };
             let rpc = AppendEntriesRequest {
                 vote,
                 prev_log_id: None,
                 entries: Vec::new(),
-                leader_commit: Some(applied),
+                leader_commit: applied,
             };
             let core = Arc::clone(self);
             tokio::spawn(async move {
                 let patience = core.timers.election_timeout;
                 let answer = core.network.append(to, &member, rpc, patience).await;
+                core.telling.was_told(to, answer.is_ok());
                 if let Ok(AppendEntriesResponse::HigherVote(vote)) = answer {
                     core.accept(vote.leader_id.term).await;
                 }
@@ -241,14 +256,14 @@ mod tests {
         let telling = Telling::default();
         telling.followed(2, 8, 7);
         telling.followed(3, 5, 5);
-        assert!(telling.behind(telling.applied_now()).is_empty());
+        assert!(telling.take_behind(telling.applied_now()).is_empty());
         apply(&telling, 7);
-        assert_eq!(telling.behind(telling.applied_now()), [2]);
-        assert!(!telling.rest());
+        assert_eq!(telling.take_behind(telling.applied_now()), [2]);
         // The message that brought the entries has told it, too.
         telling.followed(3, 8, 8);
         telling.followed(2, 8, 8);
-        assert!(telling.behind(telling.applied_now()).is_empty());
+        telling.was_told(2, true);
+        assert!(telling.take_behind(telling.applied_now()).is_empty());
         assert!(telling.rest());
     }
 
@@ -261,6 +276,23 @@ mod tests {
         telling.followed(2, 8, 7);
         assert_eq!(telling.take_urgent(), [2]);
         assert!(telling.take_urgent().is_empty());
+        telling.was_told(2, true);
+        assert_eq!(telling.take_urgent(), [2]);
+        telling.followed(2, 8, 8);
+        telling.was_told(2, true);
+        assert!(telling.take_urgent().is_empty());
+    }
+
+    #[test]
+    fn who_is_not_reached_is_told_when_it_follows_again() {
+        let telling = Telling::default();
+        apply(&telling, 7);
+        telling.followed(2, 8, 7);
+        assert_eq!(telling.take_behind(8), [2]);
+        telling.was_told(2, false);
+        assert!(telling.rest());
+        telling.followed(2, 8, 7);
+        assert_eq!(telling.take_behind(8), [2]);
     }
 
     #[test]
@@ -269,6 +301,6 @@ mod tests {
         apply(&telling, 9);
         telling.followed(2, 5, 10);
         telling.followed(2, 10, 5);
-        assert_eq!(telling.behind(telling.applied_now()), [2]);
+        assert_eq!(telling.take_behind(telling.applied_now()), [2]);
     }
 }
