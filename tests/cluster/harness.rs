@@ -251,16 +251,19 @@ fn a_power_cut_takes_what_was_not_synced() {
         .unwrap();
     trial.lone.process.wait(PATIENCE).unwrap();
     let unsynced = trial.lone.disk.join("unsynced");
+    fs::write(&unsynced, "").unwrap();
+    let safe = power::synced_length(&unsynced, &trial.lone.control.synced()).unwrap();
+    let content = vec![b'x'; usize::try_from(safe).unwrap() + 100];
     let mut is_lost = false;
     for seed in 0..20 {
-        fs::write(&unsynced, "of no one's concern").unwrap();
+        fs::write(&unsynced, &content).unwrap();
         power::cut(
             &trial.lone.disk,
             &trial.lone.control.synced(),
             &mut Chance(seed),
         )
         .unwrap();
-        is_lost |= fs::read(&unsynced).unwrap() != b"of no one's concern";
+        is_lost |= fs::read(&unsynced).unwrap() != content;
     }
     assert!(is_lost);
     check(

@@ -34,6 +34,15 @@ pub fn cut(directory: &Path, synced: &Path, chance: &mut Chance) -> io::Result<(
     })
 }
 
+/// So long was the file with this number when it was synced, be it this one or one before
+/// it: numbers of files that are gone are given to new ones.
+pub fn synced_length(path: &Path, synced: &Path) -> io::Result<u64> {
+    let status = fs::metadata(path)?;
+    let lengths = synced_lengths(&fs::read(synced)?);
+    let length = lengths.get(&(status.dev(), status.ino()));
+    Ok(length.copied().unwrap_or_default())
+}
+
 fn synced_lengths(notes: &[u8]) -> HashMap<(u64, u64), u64> {
     let mut lengths = HashMap::new();
     for record in notes.chunks_exact(RECORD_BYTES) {
