@@ -133,7 +133,8 @@ impl Staging {
                     have.insert(node);
                 }
                 Some((node, Err(why))) => {
-                    tracing::warn!("storage {}: node {node}: {why}", self.group);
+                    // A node that is not reached, or has no room, is told of elsewhere, and once.
+                    tracing::debug!("storage {}: node {node}: {why}", self.group);
                     possible.remove(&node);
                     failures.push(format!("node {node}: {why}"));
                 }
