@@ -120,7 +120,7 @@ async fn open(server: &Server) -> (Connection, mpsc::UnboundedReceiver<ServerNot
         .await
         .unwrap();
     let last = connection.register("1", false).await.unwrap();
-    assert_eq!(last, Some(connection.last_transaction().await.unwrap()));
+    assert_eq!(last, connection.last_transaction().await.unwrap());
     (connection, notices)
 }
 

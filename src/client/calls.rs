@@ -75,15 +75,19 @@ impl LoadedRevision {
 
 impl Connection {
     /// Chooses a storage: the last transaction, from which on the server tells
-    /// of all others. None: the server is of a kind that has to be asked.
-    pub async fn register(&self, storage: &str, read_only: bool) -> Result<Option<Tid>, CallError> {
+    /// of all others.
+    pub async fn register(&self, storage: &str, read_only: bool) -> Result<Tid, CallError> {
         let storage = storage.into();
         let request = Request::Register { storage, read_only };
-        self.ask(&request, |value| match value {
+        let told = self.ask(&request, |value| match value {
             Value::None => Some(None),
             value => value.as_tid().map(Some),
-        })
-        .await
+        });
+        match told.await? {
+            Some(tid) => Ok(tid),
+            // It has to be asked; or it cannot serve us, and closes now.
+            None => self.last_transaction().await,
+        }
     }
 
     /// What the storage is and can do.

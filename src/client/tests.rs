@@ -38,7 +38,7 @@ async fn the_server_chooses_the_format() {
             }
         );
         peer.reply(&call, &Reply::Tid(tid(5))).await;
-        assert_eq!(registering.await.unwrap(), Ok(Some(tid(5))));
+        assert_eq!(registering.await.unwrap(), Ok(tid(5)));
     }
 }
 

@@ -2,7 +2,6 @@
 //! get there.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use super::deputy::LeaderDeputy;
 use super::oids::{Need, OidStock, RANGE};
 use super::peers::{BoxFuture, PeerStream, StreamKind};
 use super::proposer::Proposer;
+use super::readiness::Readiness;
 use super::receiving;
 use super::service::{Answer, Question};
 use super::types::{Applied, NodeId};
@@ -52,15 +52,15 @@ pub struct Replica {
     proposer: Arc<Proposer>,
     group: OnceLock<Group>,
     runtime: Handle,
-    patience: Patience,
+    pub(super) patience: Patience,
     oids: OidStock,
     /// One reservation at a time.
     reserving: tokio::sync::Mutex<()>,
     /// Whether packs collect garbage, as configured.
     pack_gc: bool,
     remotes: Mutex<Option<ServeRemote>>,
-    /// There was no quorum for too long.
-    is_cut_off: AtomicBool,
+    /// For which clients.
+    pub(super) readiness: Readiness,
     counters: Arc<GroupCounters>,
 }
 
@@ -94,7 +94,7 @@ impl Replica {
             reserving: tokio::sync::Mutex::default(),
             pack_gc,
             remotes: Mutex::new(None),
-            is_cut_off: AtomicBool::new(false),
+            readiness: Readiness::default(),
         }
     }
 
@@ -121,16 +121,6 @@ impl Replica {
     /// The group, once there is one.
     pub fn group(&self) -> Option<&Group> {
         self.group.get()
-    }
-
-    /// Notes whether clients that write are sent away.
-    pub(super) fn turns_writers_away(&self, so: bool) {
-        self.is_cut_off.store(so, Ordering::Relaxed);
-    }
-
-    /// Are they?
-    pub fn is_cut_off(&self) -> bool {
-        self.is_cut_off.load(Ordering::Relaxed)
     }
 
     /// What serves the sessions of other nodes.
@@ -232,31 +222,6 @@ impl Replica {
         }
     }
 
-    async fn is_up_to_date(&self, read_only: bool) -> std::result::Result<(), Arc<str>> {
-        let group = self.group().ok_or(STARTING)?;
-        let stuck = self.applier.stuck().borrow().clone();
-        match stuck {
-            // It sees an older state, but a true one.
-            Some(_) if read_only => return Ok(()),
-            Some(why) => return Err(format!("this server cannot take changes: {why}").into()),
-            None => {}
-        }
-        let patience = if read_only {
-            self.patience.read
-        } else {
-            self.patience.register
-        };
-        match group.barrier(patience).await {
-            Ok(()) => Ok(()),
-            // It sees an older state, but a true one.
-            Err(_) if read_only => Ok(()),
-            Err(error) => Err(format!(
-                "this server cannot take changes: {error}; another server of the cluster may"
-            )
-            .into()),
-        }
-    }
-
     /// Asks the leader for a range of oids.
     async fn ask_for_oids(&self, count: u64) -> Result<()> {
         let asked = self.ask(&Question::Oids { count }).await;
@@ -343,7 +308,7 @@ impl Replica {
     }
 }
 
-const STARTING: &str = "this server is still starting";
+pub(super) const STARTING: &str = "this server is still starting";
 const NOT_LEADING: &str = "this server does not lead the storage's cluster any more";
 
 async fn serve_remote(serve: ServeRemote, node: NodeId, mut stream: PeerStream) {
@@ -403,9 +368,13 @@ impl Authority for SharedReplica {
     fn catch_up(&self, inbox: &Arc<Inbox>, read_only: bool) {
         let (replica, inbox) = (Arc::clone(&self.0), Arc::clone(inbox));
         self.0.runtime.spawn(async move {
-            let so = replica.is_up_to_date(read_only).await;
+            let so = replica.be_up_to_date(read_only).await;
             inbox.push(Delivery::UpToDate(so));
         });
+    }
+
+    fn takes_changes(&self) -> bool {
+        self.0.takes_changes()
     }
 
     fn new_oids(&self, count: usize) -> Result<Vec<Oid>> {

@@ -49,7 +49,7 @@ impl Served {
             term: raft.term,
             leader,
             without_quorum_seconds: raft.unled_for.map(|since| since.as_secs_f64()),
-            turns_writers_away: self.replica.is_cut_off(),
+            turns_writers_away: self.replica.readiness.is_cut_off(),
             failed: raft.failure.clone().or(stuck),
             size_bytes: storage.size_bytes(),
             last_transaction: (last_tid != crate::types::Tid::ZERO)

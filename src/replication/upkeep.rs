@@ -178,6 +178,6 @@ pub async fn turn_away(served: Served, quorum_wait: Duration) {
             tracing::info!("storage {}: there is a quorum again", served.replica.name());
         }
         was_told = is_long;
-        served.replica.turns_writers_away(is_long);
+        served.replica.readiness.set_cut_off(is_long);
     }
 }

@@ -50,7 +50,9 @@ pub async fn serve<S>(
 {
     let label = session.label().to_owned();
     let client = Arc::clone(session.client());
-    let hello = tokio::time::timeout(HELLO_TIME, greet(&mut stream, format));
+    let is_remote = session.is_remote();
+    let takes_changes = || is_remote || databases.values().all(|database| database.takes_changes());
+    let hello = tokio::time::timeout(HELLO_TIME, greet(&mut stream, format, takes_changes));
     // Nobody but a stop has anything for one who has not registered.
     let inbox = session.inbox();
     let stop = poll_fn(|context| inbox.poll_filled(context.waker()));

@@ -21,6 +21,9 @@ pub const LINGER_TIME: Duration = Duration::from_secs(2);
 /// A client has to name its protocol within this time; before that, it has as
 /// much for its TLS handshake.
 pub const HELLO_TIME: Duration = Duration::from_secs(30);
+/// A server that takes no changes greets clients so much later: a stock client goes
+/// to the server that greets it first. Those that only read are served after that.
+pub const LATE_GREETING: Duration = Duration::from_secs(10);
 /// The password of the server's key has to be told within this time; somebody
 /// may have to type it.
 pub const PASSWORD_TIME: Duration = Duration::from_mins(1);

@@ -62,7 +62,10 @@ impl Session {
         let begun = self.tally.begin(method);
         let outcome = self.handle(id, request, blocking);
         let is_later = matches!(outcome, Outcome::Later);
-        let is_failure = matches!(outcome, Outcome::Error(_) | Outcome::Close(_));
+        let is_failure = matches!(
+            outcome,
+            Outcome::Error(_) | Outcome::Close(_) | Outcome::SendAway(_)
+        );
         let put = put(out, id, one_way, outcome);
         if is_later && matches!(method, Method::Vote | Method::TpcFinish) {
             self.tally.awaited = begun.map(|begun| (method, begun));

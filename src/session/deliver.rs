@@ -38,6 +38,10 @@ impl Session {
     ) -> Result<(), String> {
         match delivery {
             Delivery::Drain => {
+                if let Some(id) = self.awaited_register() {
+                    // As for one that is sent away.
+                    out.reply(&id, &Reply::Nothing);
+                }
                 self.drain();
                 Ok(())
             }
@@ -185,5 +189,9 @@ pub fn put(
         }
         Outcome::Later => Ok(()),
         Outcome::Close(why) => Err(why),
+        Outcome::SendAway(why) => {
+            out.reply(id, &Reply::Nothing);
+            Err(why)
+        }
     }
 }

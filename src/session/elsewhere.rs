@@ -42,6 +42,14 @@ impl Session {
         Outcome::Later
     }
 
+    /// The `register` that waits for its answer.
+    pub(super) fn awaited_register(&self) -> Option<MessageId<'static>> {
+        match self.awaited.front()? {
+            Awaited::Register { id, .. } => Some(id.clone()),
+            Awaited::Ping { .. } => None,
+        }
+    }
+
     /// The storage is up to date, or will not be: which request is answered how.
     pub(super) fn up_to_date(
         &mut self,
@@ -58,8 +66,7 @@ impl Session {
             ) => Some((id, self.register_now(&storage, read_only))),
             (Awaited::Ping { id }, Ok(())) => Some((id, Outcome::DONE)),
             (Awaited::Register { id, .. }, Err(why)) => {
-                let message = why.to_string();
-                Some((id, Outcome::Error(Exception::StorageError { message })))
+                Some((id, Outcome::SendAway(why.to_string())))
             }
             // It finds a server that has what this one lacks.
             (Awaited::Ping { id }, Err(why)) => Some((id, Outcome::Close(why.to_string()))),

@@ -58,6 +58,11 @@ pub enum Outcome<'s> {
     Later,
     /// The connection is to be closed, for this reason.
     Close(String),
+    /// The same for a client that registers. It is answered None before that: a stock
+    /// client then begins anew with all its servers. One that is refused, or closed
+    /// without an answer, leaves this server out while it tries any other, and as long
+    /// as one of them is dead it does so for ever.
+    SendAway(String),
 }
 
 impl Outcome<'_> {
@@ -162,6 +167,11 @@ impl Session {
     /// What others may know of the client.
     pub fn client(&self) -> &Arc<Client> {
         &self.client
+    }
+
+    /// Is the client another server of the cluster?
+    pub fn is_remote(&self) -> bool {
+        self.remote.is_some()
     }
 
     /// Has the client chosen a storage?

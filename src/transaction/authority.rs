@@ -68,6 +68,12 @@ pub trait Authority: fmt::Debug + Send + Sync {
     /// only reads gets what there is after that.
     fn catch_up(&self, inbox: &Arc<Inbox>, read_only: bool);
 
+    /// Could a client that writes be served now, as far as is known? Where it could
+    /// not, another server may: clients that come are made to wait a little.
+    fn takes_changes(&self) -> bool {
+        true
+    }
+
     /// `count` oids that were never given out by anybody. May wait for others.
     fn new_oids(&self, count: usize) -> Result<Vec<Oid>>;
 

@@ -129,6 +129,13 @@ impl Database {
         self.authority.as_ref()
     }
 
+    /// Could a client that writes be served now, as far as is known?
+    pub fn takes_changes(&self) -> bool {
+        self.authority
+            .as_ref()
+            .is_none_or(|authority| authority.takes_changes())
+    }
+
     /// The leadership under which this server decides its transactions now.
     /// None: another one does.
     pub fn term(&self) -> Option<Term> {

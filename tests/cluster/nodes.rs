@@ -4,6 +4,7 @@ use std::env;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::cluster::SmallDisk;
 use crate::cluster::node::zeod;
 use crate::run::{Run, Start};
 
@@ -92,7 +93,10 @@ fn a_leader_that_stands_still_loses_its_place_and_nothing_else() {
 #[test]
 fn a_full_disk_stops_its_node_only() {
     let start = Start {
-        small_disk: Some(1),
+        small_disk: Some(SmallDisk {
+            node: 1,
+            megabytes: 192,
+        }),
         needs_namespaces: true,
         ..Start::default()
     };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::run::{Run, Start};
 
+/// Longer than nodes wait for a quorum.
 const CUT: Duration = Duration::from_secs(3);
 
 fn begin(name: &'static str, nodes: usize) -> Option<Run> {
@@ -81,6 +82,30 @@ fn links_that_work_one_way_only_stop_nobody() {
         run.load.pass(CUT);
         run.recover();
     }
+    run.finish();
+}
+
+/// A stock client leaves out a server that refuses it until it has left out all of them, and a dead
+/// one it never does. So nobody may refuse it.
+#[test]
+fn a_dead_server_in_their_list_locks_no_client_out() {
+    let start = Start {
+        needs_namespaces: true,
+        replication: "    register-wait 1s\n",
+        ..Start::default()
+    };
+    let Some(mut run) = Run::start("dead server", start) else {
+        return;
+    };
+    run.note("host 3 is lost for good, node 4 comes in its place");
+    run.replace(2);
+    run.load.await_progress(10);
+    run.note("no node reaches any other");
+    for index in 0..2 {
+        run.cluster.part(&[index]).unwrap();
+    }
+    run.load.pass(2 * CUT);
+    run.recover();
     run.finish();
 }
 

@@ -16,7 +16,7 @@ use crate::cluster::chance::Chance;
 use crate::cluster::load::{Clients, Load, check};
 use crate::cluster::network::{self, Network};
 use crate::cluster::node::zeod;
-use crate::cluster::{Cluster, Settings, shim};
+use crate::cluster::{Cluster, Settings, SmallDisk, shim};
 use crate::python_env;
 
 /// One at a time: each wants the machine's cores for itself.
@@ -51,8 +51,10 @@ pub struct Start<'a> {
     pub pack_pause: Duration,
     /// Only where links can be cut, or disks be filled.
     pub needs_namespaces: bool,
-    pub small_disk: Option<usize>,
+    pub small_disk: Option<SmallDisk>,
     pub storages: usize,
+    /// Lines for `<replication>`, beside those that all have.
+    pub replication: &'a str,
     /// Another program than the one that was just built.
     pub binary: Option<&'a Path>,
 }
@@ -67,6 +69,7 @@ impl Default for Start<'_> {
             needs_namespaces: false,
             small_disk: None,
             storages: 1,
+            replication: "",
             binary: None,
         }
     }
@@ -84,7 +87,7 @@ impl Run {
             .tempdir()
             .unwrap();
         let settings = Settings {
-            replication: REPLICATION.into(),
+            replication: format!("{REPLICATION}{}", start.replication),
             shim: Some(shim::compile(directory.path())),
             small_disk: start.small_disk,
             storages: start.storages,
@@ -179,6 +182,16 @@ impl Run {
     pub fn retire(&mut self, index: usize) {
         self.cluster.nodes[index].stop().unwrap();
         self.gone.push(index);
+    }
+
+    /// A node's host is lost for good, and a new node takes its place.
+    pub fn replace(&mut self, index: usize) {
+        self.cluster.nodes[index].kill();
+        self.gone.push(index);
+        self.cluster.await_leader();
+        let new = self.cluster.add_node(&[]).unwrap();
+        let id = (index + 1).to_string();
+        self.cluster.command(new, &["remove", &id]).unwrap();
     }
 
     /// Ends the load, waits until all nodes are the same, stops them and checks everything.

@@ -66,6 +66,10 @@ impl Authority for Elsewhere {
         });
     }
 
+    fn takes_changes(&self) -> bool {
+        self.0.live.borrow().is_some()
+    }
+
     fn new_oids(&self, count: usize) -> Result<Vec<Oid>> {
         self.0
             .call(move |server| async move { server.new_oids(count as u64).await })

@@ -30,8 +30,8 @@ struct Candidate {
     feed: Arc<Feed>,
     address: Address,
     is_read_only: bool,
-    /// The server's last transaction, where it tells it at once.
-    last: Option<Tid>,
+    /// The server's last transaction.
+    last: Tid,
     epoch: u64,
 }
 
@@ -227,10 +227,6 @@ async fn bring_up_to_date(shared: &Arc<Shared>, candidate: Candidate) -> Result<
         // Registered clients only have a name in the other server's log.
         connection.set_client_label(label).await.map_err(why)?;
     }
-    let last = match last {
-        Some(last) => last,
-        None => connection.last_transaction().await.map_err(why)?,
-    };
     let info = connection.get_info().await.map_err(why)?;
     let database = shared.database().ok_or("this server stops")?;
     let is_first = shared.description.get().is_none();

@@ -13,13 +13,24 @@ use crate::transaction::{
     VotedElsewhere,
 };
 use crate::types::{Oid, Tid};
-use crate::wire::Value;
+use crate::wire::{Request, Value};
 
 /// What deputies were asked for: `vote N` with the number of operations, and so on.
 type Asked = Arc<Mutex<Vec<String>>>;
 
 #[derive(Debug)]
-struct Other(Asked);
+struct Other {
+    asked: Asked,
+    catches_up: CatchesUp,
+}
+
+/// What whoever wants to be up to date hears.
+#[derive(Debug)]
+enum CatchesUp {
+    Yes,
+    No,
+    Later,
+}
 
 #[derive(Debug)]
 struct OtherDeputy {
@@ -42,13 +53,17 @@ impl Authority for Other {
 
     fn deputy(&self, _: &Arc<Inbox>) -> Box<dyn Deputy> {
         Box::new(OtherDeputy {
-            asked: Arc::clone(&self.0),
+            asked: Arc::clone(&self.asked),
             transaction: None,
         })
     }
 
     fn catch_up(&self, inbox: &Arc<Inbox>, _: bool) {
-        inbox.push(Delivery::UpToDate(Ok(())));
+        match self.catches_up {
+            CatchesUp::Yes => inbox.push(Delivery::UpToDate(Ok(()))),
+            CatchesUp::No => inbox.push(Delivery::UpToDate(Err("it is cut off".into()))),
+            CatchesUp::Later => {}
+        }
     }
 
     fn new_oids(&self, _: usize) -> Result<Vec<Oid>> {
@@ -83,15 +98,48 @@ impl Deputy for OtherDeputy {
 
 /// A client of a storage that is decided elsewhere, and what is asked there.
 fn served() -> (Arc<Database>, Client, Asked) {
+    let (database, mut client, asked) = unregistered(CatchesUp::Yes);
+    client.register(STORAGE, false).unwrap();
+    (database, client, asked)
+}
+
+fn unregistered(catches_up: CatchesUp) -> (Arc<Database>, Client, Asked) {
     let asked = Asked::default();
     let storage = Arc::new(MappingStorage::new("mapping"));
-    let authority = Arc::new(Other(Arc::clone(&asked)));
+    let authority = Arc::new(Other {
+        asked: Arc::clone(&asked),
+        catches_up,
+    });
     let database = Database::with_authority(STORAGE, storage, options(), authority).unwrap();
     let database = Arc::new(database);
     let databases = DatabaseMap::from([(STORAGE.to_owned(), Arc::clone(&database))]);
-    let mut client = Client::new(Arc::new(databases));
-    client.register(STORAGE, false).unwrap();
-    (database, client, asked)
+    (database, Client::new(Arc::new(databases)), asked)
+}
+
+fn send_register(client: &mut Client) -> i64 {
+    client.send(Request::Register {
+        storage: STORAGE.into(),
+        read_only: false,
+    })
+}
+
+#[test]
+fn a_client_that_is_sent_away_is_answered_before() {
+    let (database, mut client, _) = unregistered(CatchesUp::No);
+    let id = send_register(&mut client);
+    assert_eq!(client.answer(id), Some(Ok(Value::None)));
+    assert_eq!(client.closed.as_deref(), Some("it is cut off"));
+    assert_eq!(database.connections(), 0);
+}
+
+#[test]
+fn a_client_that_waits_to_be_registered_is_answered_when_the_server_stops() {
+    let (_, mut client, _) = unregistered(CatchesUp::Later);
+    let id = send_register(&mut client);
+    assert_eq!(client.answer(id), None);
+    client.session.inbox().push(Delivery::Drain);
+    assert_eq!(client.answer(id), Some(Ok(Value::None)));
+    assert!(client.session.is_drained());
 }
 
 fn take(asked: &Asked) -> Vec<String> {

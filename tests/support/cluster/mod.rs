@@ -15,6 +15,7 @@ pub mod power;
 pub mod shim;
 pub mod status;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,8 +34,14 @@ const CONVERGENCE: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(50);
 /// Nobody has a pack to do any more.
 const STABLE_ROUNDS: u32 = 10;
-/// Big enough for what a test writes, small enough to be filled.
-const SMALL_DISK: &str = "size=192m";
+
+/// A node with a disk that can be filled: big enough for what the test writes.
+#[derive(Clone, Copy, Debug)]
+pub struct SmallDisk {
+    /// The node's index.
+    pub node: usize,
+    pub megabytes: u32,
+}
 
 /// What the nodes of a cluster have in common.
 #[derive(Clone)]
@@ -43,8 +50,7 @@ pub struct Settings {
     pub replication: String,
     /// Loaded into each server: see `shim`.
     pub shim: Option<PathBuf>,
-    /// The node with this index has a disk that can be filled.
-    pub small_disk: Option<usize>,
+    pub small_disk: Option<SmallDisk>,
     /// So many storages: 1, 2 and so on.
     pub storages: usize,
     /// The program.
@@ -70,7 +76,7 @@ pub struct Cluster {
     pub network: Network,
     pub settings: Settings,
     directory: PathBuf,
-    cuts: Vec<(usize, usize)>,
+    cuts: BTreeSet<(usize, usize)>,
     isolated: Vec<usize>,
 }
 
@@ -98,7 +104,7 @@ impl Cluster {
             network,
             settings,
             directory: directory.to_owned(),
-            cuts: Vec::new(),
+            cuts: BTreeSet::new(),
             isolated: Vec::new(),
         };
         cluster.create_node()?;
@@ -128,10 +134,12 @@ impl Cluster {
         let index = self.nodes.len();
         let place = self.network.add_host(index)?;
         let node = Node::create(index, place, &self.directory, &self.nodes, &self.settings)?;
-        if self.settings.small_disk == Some(index) {
+        let disk = self.settings.small_disk.filter(|disk| disk.node == index);
+        if let Some(disk) = disk {
+            let size = format!("size={}m", disk.megabytes);
             let mut mount = self.network.at_clients("mount");
             run(mount
-                .args(["-t", "tmpfs", "-o", SMALL_DISK, "none"])
+                .args(["-t", "tmpfs", "-o", &size, "none"])
                 .arg(node.disk()))?;
         }
         for storage in 1..=self.settings.storages {
@@ -323,8 +331,8 @@ impl Cluster {
     pub fn cut(&mut self, from: &[usize], to: &[usize]) -> io::Result<()> {
         for &from in from {
             for &to in to {
-                self.cuts.push((from, to));
                 self.network.cut(from, to)?;
+                self.cuts.insert((from, to));
             }
         }
         Ok(())
