@@ -18,15 +18,12 @@ use super::packs::Packs;
 use super::pending::{Finishing, Pending};
 use super::receiving::Receiving;
 use super::sending::{Offer, Offers};
+use super::standstill::Standstill;
 use super::types::{Applied, Member, NodeId, StateMark, Types};
 use crate::storage::file::{FileStorage, Ledger, SyncedState};
 use crate::storage::{Result, Storage, StorageError};
 use crate::transaction::Database;
 use crate::types::Tid;
-
-/// What could not be applied is tried again after this time: the entry is
-/// decided, there is no way around it.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// While a pack exchanges the files, saving the state waits in steps of this.
 const SWITCH_PAUSE: Duration = Duration::from_millis(5);
@@ -65,7 +62,7 @@ pub struct Applier {
     /// A state that is being received.
     pub(super) receiving: Receiving,
     /// Why entries cannot be applied at the moment.
-    stuck: watch::Sender<Option<Arc<str>>>,
+    pub(super) stuck: watch::Sender<Option<Standstill>>,
 }
 
 /// What was applied.
@@ -139,11 +136,6 @@ impl Applier {
         if let Some(database) = self.database.get() {
             self.packs.run(database);
         }
-    }
-
-    /// Why entries cannot be applied here, if they cannot.
-    pub fn stuck(&self) -> watch::Receiver<Option<Arc<str>>> {
-        self.stuck.subscribe()
     }
 
     /// Packs that the log has asked for so far.
@@ -249,48 +241,8 @@ impl Applier {
         })
     }
 
-    /// Tells why this node cannot go on, and waits before the next try.
-    pub(super) async fn wait_stuck(&self, why: &str) {
-        self.tell_stuck(why);
-        tokio::time::sleep(RETRY_PAUSE).await;
-    }
-
-    /// Tells why this node cannot go on; once, until it can.
-    pub(super) fn tell_stuck(&self, why: &str) {
-        if self.stuck.borrow().is_none() {
-            tracing::error!(
-                critical = true,
-                "{why}. This node cannot go on with what its cluster has committed; it is \
-                 tried again each second. Free or repair the disk; if this line stays the last \
-                 one, restart the server"
-            );
-            self.stuck.send_replace(Some(why.into()));
-        }
-    }
-
-    pub(super) fn go_on(&self) {
-        if self.stuck.send_replace(None).is_some() {
-            tracing::info!("the storage goes on");
-        }
-    }
-
     pub(super) fn database(&self) -> Option<Arc<Database>> {
         self.database.get().and_then(Weak::upgrade)
-    }
-
-    /// Does what has to be done, again and again until it succeeds.
-    pub(super) async fn insist(&self, mut work: impl FnMut() -> Result<()>) {
-        while let Err(error) = work() {
-            self.wait_stuck(&error.to_string()).await;
-        }
-        self.go_on();
-    }
-
-    /// Goes no further, for good.
-    pub(super) async fn halt<T>(&self, why: &str) -> T {
-        tracing::error!(critical = true, "{why}. This node applies nothing any more");
-        self.stuck.send_replace(Some(why.into()));
-        std::future::pending().await
     }
 
     /// Puts a state that another node has sent in place of what there is.

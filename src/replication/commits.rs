@@ -43,7 +43,7 @@ impl Applier {
         }
         if fresh.iter().any(|fresh| fresh.commit.looks_back()) {
             // What it looks back to is where the packs before it in the log leave it.
-            self.packs.idle().await;
+            self.await_packs().await;
         }
         let mut batch = Vec::with_capacity(fresh.len());
         let mut origins = Vec::with_capacity(fresh.len());

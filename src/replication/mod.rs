@@ -33,6 +33,7 @@ pub mod sending;
 pub mod service;
 mod small_file;
 pub mod staging;
+pub mod standstill;
 pub mod status;
 pub mod types;
 pub mod upkeep;

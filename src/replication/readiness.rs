@@ -84,8 +84,8 @@ impl Replica {
         let mut stuck = self.applier.stuck();
         let mut cut_off = self.readiness.cut_off.subscribe();
         let why = async {
-            let why = stuck.wait_for(Option::is_some).await.ok()?;
-            why.as_ref().map(ToString::to_string)
+            let standstill = stuck.wait_for(Option::is_some).await.ok()?;
+            Some(standstill.as_ref()?.why.to_string())
         };
         let is_cut_off = async { cut_off.wait_for(|so| *so).await.map(drop) };
         tokio::select! {

@@ -4,6 +4,7 @@ use super::catch_up::{CatchUpProgress, Phase};
 use super::consensus::{GroupStatus as Raft, Leadership};
 use super::log::Log;
 use super::node::{Node, Served};
+use super::standstill::Standstill;
 use crate::stats::replication::{
     CatchUp, GroupCounts, GroupRole, GroupSource, GroupStatus, Lag, MemberStatus, NodeSource,
     NodeStatus,
@@ -41,7 +42,12 @@ impl Served {
             Leadership::Follower { leader, .. } => Some(*leader),
             Leadership::Unknown => None,
         };
-        let stuck = applier.stuck().borrow().as_ref().map(ToString::to_string);
+        let standstill = applier.stuck().borrow().clone();
+        let (held_up, stuck) = match standstill {
+            Some(standstill) if standstill.is_harmless => (Some(standstill), None),
+            standstill => (None, standstill),
+        };
+        let why = |standstill: Standstill| standstill.why.to_string();
         GroupStatus {
             storage: raft.name.clone(),
             node: raft.node,
@@ -50,7 +56,8 @@ impl Served {
             leader,
             without_quorum_seconds: raft.unled_for.map(|since| since.as_secs_f64()),
             turns_writers_away: self.replica.readiness.is_cut_off(),
-            failed: raft.failure.clone().or(stuck),
+            failed: raft.failure.clone().or(stuck.map(why)),
+            held_up: held_up.map(why),
             size_bytes: storage.size_bytes(),
             last_transaction: (last_tid != crate::types::Tid::ZERO)
                 .then(|| format!("{:016x}", last_tid.to_u64())),

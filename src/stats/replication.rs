@@ -66,6 +66,8 @@ pub struct GroupStatus {
     pub turns_writers_away: bool,
     /// The error because of which the node does not go on.
     pub failed: Option<String>,
+    /// Why the node applies nothing for a while, though nothing is wrong.
+    pub held_up: Option<String>,
     /// Length of `Data.fs`.
     pub size_bytes: u64,
     /// The last transaction in it, in hex; none in an empty one.

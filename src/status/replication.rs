@@ -33,6 +33,9 @@ pub fn not_of_use(snapshot: &Snapshot) -> String {
         if group.role == GroupRole::Outside {
             return Some("this node is no member of the cluster any more".to_owned());
         }
+        if let Some(why) = &group.held_up {
+            return Some(format!("this node applies nothing for now: {why}"));
+        }
         let own = group.member(group.node)?;
         let catch_up = own.catch_up.as_ref()?;
         let percent = catch_up.percent().map(|percent| format!(", {percent} %"));
@@ -337,6 +340,18 @@ mod tests {
             words,
             "storage 1: no quorum for 7 s, clients that write are turned away; those that only read \
              are served\n"
+        );
+    }
+
+    #[test]
+    fn a_node_that_is_held_up_is_healthy_and_not_ready() {
+        let mut group = group();
+        group.held_up = Some("a pack".to_owned());
+        let snapshot = snapshot(group);
+        assert_eq!(ready(&snapshot), (true, false, false));
+        assert_eq!(
+            health::readiness(&snapshot).words,
+            "storage 1: this node applies nothing for now: a pack\n"
         );
     }
 

@@ -42,6 +42,12 @@ fn group_problems(status: &ClusterStatus, group: &GroupStatus) -> Vec<String> {
             group.node
         ));
     }
+    if let Some(why) = &group.held_up {
+        problems.push(format!(
+            "node {} applies nothing for now: {why}; it goes on by itself",
+            group.node
+        ));
+    }
     match (group.leader, group.without_quorum_seconds) {
         (Some(_), None) => {}
         (_, Some(seconds)) => problems.push(format!(
@@ -150,6 +156,11 @@ mod tests {
         assert!(found[0].contains("is not complete"), "{found:?}");
         let found = with(|status| group(status, |group| group.failed = Some("disk".to_owned())));
         assert!(found[0].contains("because of an error: disk"), "{found:?}");
+        let found = with(|status| group(status, |group| group.held_up = Some("a pack".to_owned())));
+        assert_eq!(
+            found,
+            ["storage 1: node 1 applies nothing for now: a pack; it goes on by itself"]
+        );
         let found = with(|status| {
             status.nodes[0].in_cluster = false;
             status.storages[0].leader = None;
