@@ -129,6 +129,11 @@ impl Limits {
         }
     }
 
+    /// Connections and files have lower file descriptors than this.
+    pub fn high_descriptor(&self) -> usize {
+        self.max_connections + RESERVED_DESCRIPTORS / 2
+    }
+
     /// A client whose unread answers take more than this is not read from until
     /// it has read some. The other half of what may wait is for what others
     /// tell it, which cannot be kept back.

@@ -178,6 +178,9 @@ async fn serve(
         pid_file: _pid_file,
         ..
     } = entrance;
+    let listeners = listeners
+        .numbered_from(bounds.limits.high_descriptor())
+        .map_err(ServerError::io("listening"))?;
     // Before anything that takes its time, so that it can be seen from the start.
     let limits = bounds.limits.status(config.zeod.max_transaction_bytes);
     let watched = Arc::new(Watched::new(limits));

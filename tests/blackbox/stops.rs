@@ -165,3 +165,27 @@ fn a_second_signal_hastens_the_stop() {
     let mut client = RawClient::open(server.address(), "1", false).unwrap();
     commit(&mut client, 1, NEW, b"another's");
 }
+
+/// A stock client that is let in, and cut off before the first word, leaves that server out as long as
+/// it tries any other one.
+#[test]
+fn nobody_is_let_in_by_a_server_that_is_being_killed() {
+    const CLIENTS: usize = 30;
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = start(directory.path(), "1s");
+    let address = server.address();
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let mut lost = client(&server);
+            std::thread::spawn(move || {
+                assert!(lost.is_closed_within(PATIENCE));
+                TcpStream::connect(address).is_ok()
+            })
+        })
+        .collect();
+    server.signal(Signal::KILL).unwrap();
+    server.wait(STOP_PATIENCE).unwrap();
+    let let_in = clients.into_iter().map(|client| client.join().unwrap());
+    let let_in: Vec<_> = let_in.collect();
+    assert_eq!(let_in, [false; CLIENTS]);
+}
