@@ -100,13 +100,13 @@ pub fn delay(status: &ClusterStatus, member: &MemberStatus) -> f64 {
     own.map_or(0.0, |own| own.apply_delay_seconds)
 }
 
-/// Does the member answer? The leader knows; where there is none, the node
-/// that was asked has tried.
+/// Does the member answer? The node that was asked has tried; and the leader, where
+/// there is one, has heard of it.
 pub fn is_reached(status: &ClusterStatus, group: &GroupStatus, member: &MemberStatus) -> bool {
     let is_itself = |node: NodeId| node == member.node;
-    member.is_reached.unwrap_or_else(|| {
-        is_itself(group.node) || is_itself(status.node) || status.node(member.node).is_some()
-    })
+    let answered =
+        is_itself(group.node) || is_itself(status.node) || status.node(member.node).is_some();
+    answered && member.is_reached.unwrap_or(true)
 }
 
 #[cfg(test)]
@@ -152,6 +152,9 @@ mod tests {
             status.storages[0].members[2].catch_up = Some(CatchUp::default());
         };
         assert_eq!(with(catch_up), ["storage 1: node 3 is catching up"]);
+        // The leader has not noticed yet.
+        let found = with(|status| status.nodes.truncate(2));
+        assert_eq!(found, ["storage 1: node 3 at db3:8101 does not answer"]);
         let found = with(|status| group(status, |group| group.is_changing = true));
         assert!(found[0].contains("is not complete"), "{found:?}");
         let found = with(|status| group(status, |group| group.failed = Some("disk".to_owned())));
