@@ -220,3 +220,24 @@ pub fn lead(run: &mut Run, index: usize) {
     }
     panic!("node {id} does not become the leader");
 }
+
+/// Each hand-over meets votes and finishes that are on their way.
+#[test]
+fn leaderships_go_over_again_and_again() {
+    const TIMES: usize = 20;
+    let start = Start {
+        writers: 6,
+        ..Start::default()
+    };
+    let Some(mut run) = Run::start("hand-overs", start) else {
+        return;
+    };
+    for _ in 0..TIMES {
+        let leader = run.cluster.await_leader();
+        run.note(&format!("node {}, the leader, hands over", leader + 1));
+        run.cluster.command(leader, &["transfer-leader"]).unwrap();
+        run.load.pass(Duration::from_millis(150));
+        run.load.await_progress(3);
+    }
+    run.finish();
+}
