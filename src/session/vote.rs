@@ -37,10 +37,11 @@ impl Registered {
             return Outcome::Error(exception);
         }
         let Some(term) = self.database.term() else {
+            // After a conflict that was handed back there are some.
+            self.release_locks(held);
             if self.remote.is_some() {
                 return Outcome::Close(NOT_LEADING.to_owned());
             }
-            self.release_locks(held);
             return self.vote_elsewhere(buffer, id, inbox);
         };
         self.vote_here(buffer, held, term, id, inbox, label, blocking)

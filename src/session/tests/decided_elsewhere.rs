@@ -9,8 +9,8 @@ use super::{STORAGE, options};
 use crate::session::DatabaseMap;
 use crate::storage::{MappingStorage, Result};
 use crate::transaction::{
-    Authority, CommitRequest, Database, Delivery, Deputy, Inbox, PackDone, Term, TransactionBuffer,
-    VotedElsewhere,
+    Authority, CommitRequest, Database, Delivery, Deputy, Inbox, PackDone, Remote, Term,
+    TransactionBuffer, VotedElsewhere,
 };
 use crate::types::{Oid, Tid};
 use crate::wire::{Request, Value};
@@ -22,6 +22,8 @@ type Asked = Arc<Mutex<Vec<String>>>;
 struct Other {
     asked: Asked,
     catches_up: CatchesUp,
+    /// It is decided here, at first.
+    term: Mutex<Option<Term>>,
 }
 
 /// What whoever wants to be up to date hears.
@@ -40,7 +42,7 @@ struct OtherDeputy {
 
 impl Authority for Other {
     fn term(&self) -> Option<Term> {
-        None
+        *self.term.lock()
     }
 
     fn finish(&self, _: CommitRequest) {
@@ -109,6 +111,7 @@ fn unregistered(catches_up: CatchesUp) -> (Arc<Database>, Client, Asked) {
     let authority = Arc::new(Other {
         asked: Arc::clone(&asked),
         catches_up,
+        term: Mutex::default(),
     });
     let database = Database::with_authority(STORAGE, storage, options(), authority).unwrap();
     let database = Arc::new(database);
@@ -200,4 +203,40 @@ fn others_are_told_of_a_transaction_and_its_own_client_of_its_end() {
     assert_eq!(client.wait_for(finish), Ok(tid.into()));
     assert_eq!(client.invalidations(), []);
     assert_eq!(other.invalidations(), [(tid, vec![oid(1)])]);
+}
+
+/// It keeps the locks for the next vote, which never comes to be one.
+#[test]
+fn a_session_of_another_server_leaves_no_locks_where_nobody_decides_any_more() {
+    let storage = Arc::new(MappingStorage::new("mapping"));
+    let alone = Database::start(STORAGE, Arc::clone(&storage) as _, options()).unwrap();
+    let alone = DatabaseMap::from([(STORAGE.to_owned(), alone)]);
+    let mut first = Client::new(Arc::new(alone));
+    first.register(STORAGE, false).unwrap();
+    first.commit(&[(1, Tid::ZERO, b"data")]);
+    let authority = Arc::new(Other {
+        asked: Asked::default(),
+        catches_up: CatchesUp::Yes,
+        term: Mutex::new(Some(1)),
+    });
+    let decides = Arc::clone(&authority) as Arc<dyn Authority>;
+    let database = Database::with_authority(STORAGE, storage, options(), decides).unwrap();
+    let database = Arc::new(database);
+    let databases = DatabaseMap::from([(STORAGE.to_owned(), Arc::clone(&database))]);
+    let remote = Remote {
+        node: 2,
+        session: 7,
+    };
+    let mut client = Client::new(Arc::new(databases));
+    client.session = client.session.for_remote(remote);
+    client.register(STORAGE, false).unwrap();
+    let id = client.vote_store(1, 1, Tid::from_u64(1));
+    let conflicts = client.wait_for(id).unwrap();
+    assert_eq!(conflicts.as_items().unwrap().len(), 1);
+    assert!(database.locks.held_since().is_some());
+    *authority.term.lock() = None;
+    client.send_vote(1);
+    assert!(client.closed.is_some());
+    client.session.disconnect();
+    assert!(database.locks.held_since().is_none());
 }
