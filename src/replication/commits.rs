@@ -26,7 +26,7 @@ impl Applier {
             .flatten();
         if commits.term != log_id.leader_id.term {
             if let (Some(own), Some(database)) = (own, self.database()) {
-                database.send_away(&own.origins, OUTDATED);
+                database.send_away(own.origins, OUTDATED);
             }
             return Applied::Outdated;
         }
@@ -65,7 +65,7 @@ impl Applier {
         }
         self.insist(|| self.storage.append(&mut batch)).await;
         match self.database() {
-            Some(database) => database.publish(&batch, &origins),
+            Some(database) => database.publish(&batch, origins),
             None => self.storage.publish(&batch),
         }
         drop(reservations);
@@ -105,7 +105,7 @@ impl Applier {
             let mut origin = own.map_or_else(Origin::default, |(_, origin, _)| origin);
             origin.inbox = waiting.or(origin.inbox);
             if let Some(database) = self.database() {
-                database.fail(&[origin], &PACKED.into());
+                database.fail(vec![origin], &PACKED.into());
             }
         }
         fresh

@@ -86,14 +86,6 @@ impl Proposer {
     pub fn submit(&self, request: CommitRequest) {
         {
             let mut queue = self.queue.lock();
-            debug_assert!(
-                request.origin.ticket.is_none()
-                    || !queue
-                        .waiting
-                        .iter()
-                        .any(|known| known.origin.ticket == request.origin.ticket),
-                "a session has one commit at a time"
-            );
             queue.waiting.push_back(request);
         }
         self.wake.notify_one();
@@ -108,9 +100,8 @@ impl Proposer {
     pub async fn run(self: Arc<Self>, group: Group) {
         let mut leadership = group.leadership();
         loop {
-            while let Some((number, order)) = self.next_batch(group.term()) {
+            while let Some((term, number, order)) = self.next_batch(group.term()) {
                 let begun = Instant::now();
-                let term = group.term().unwrap_or_default();
                 let outcome = group.propose(order.encode());
                 self.counters.proposals.increment();
                 let (proposer, group) = (Arc::clone(&self), group.clone());
@@ -132,8 +123,9 @@ impl Proposer {
         }
     }
 
-    /// The next batch, if there is one and it may be proposed now.
-    fn next_batch(&self, term: Option<Term>) -> Option<(u64, Order)> {
+    /// The next batch, if there is one and it may be proposed now: its leadership, its
+    /// number and its entry.
+    fn next_batch(&self, term: Option<Term>) -> Option<(Term, u64, Order)> {
         loop {
             let mut queue = self.queue.lock();
             if !queue.may_propose() {
@@ -148,10 +140,10 @@ impl Proposer {
                 _ => None,
             };
             drop(queue);
-            self.send_away(&outdated);
+            self.send_away(outdated);
             let (term, (proposed, beside)) = term.zip(batch)?;
             match self.order(term, proposed, &beside) {
-                Some(order) => return Some(order),
+                Some((number, order)) => return Some((term, number, order)),
                 None => self.queue.lock().under_way -= 1,
             }
         }
@@ -206,7 +198,7 @@ impl Proposer {
             Ok(transactions) => transactions,
             Err(error) => {
                 let why = format!("reading a large transaction's temporary file: {error}");
-                self.fail(&proposed.origins, &why);
+                self.fail(proposed.origins, &why);
                 return None;
             }
         };
@@ -239,7 +231,7 @@ impl Proposer {
                 self.counters.proposals_refused.increment();
                 tracing::debug!("a batch of commits is not in the log: {error}");
                 if let Some(proposed) = self.applier.pending.take(number) {
-                    self.send_away(&proposed.origins);
+                    self.send_away(proposed.origins);
                 }
             }
         }
@@ -253,14 +245,14 @@ impl Proposer {
         self.wake.notify_one();
     }
 
-    fn send_away(&self, origins: &[Origin]) {
+    fn send_away(&self, origins: Vec<Origin>) {
         let database = self.database.get().and_then(Weak::upgrade);
         if let Some(database) = database.filter(|_| !origins.is_empty()) {
             database.send_away(origins, NOT_LEADING);
         }
     }
 
-    fn fail(&self, origins: &[Origin], why: &str) {
+    fn fail(&self, origins: Vec<Origin>, why: &str) {
         let database = self.database.get().and_then(Weak::upgrade);
         if let Some(database) = database.filter(|_| !origins.is_empty()) {
             database.fail(origins, &why.into());

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{Outcome, Registered};
 use crate::stats::TransactionStage;
 use crate::transaction::{
-    Blocking, CommitRequest, Inbox, Origin, Term, Ticket, TransactionBuffer, Voted,
+    Blocking, Claim, CommitRequest, Inbox, Origin, Term, TransactionBuffer, Voted,
 };
 use crate::types::TransactionMeta;
 use crate::wire::{Exception, MessageId, TransactionKey};
@@ -22,7 +22,7 @@ pub(super) struct ClientTransaction {
 
 /// How far it is.
 ///
-/// Invariant: locks are held or asked for in every stage that names a ticket,
+/// Invariant: locks are held or asked for in every stage that has a [`Claim`],
 /// and in no other.
 #[derive(Debug)]
 pub(super) enum Stage {
@@ -35,7 +35,7 @@ pub(super) enum Stage {
     /// Voted, waits for locks; the vote's reply is due.
     Waiting {
         buffer: TransactionBuffer,
-        ticket: Ticket,
+        claim: Claim,
         term: Term,
         vote: MessageId<'static>,
     },
@@ -58,9 +58,9 @@ pub(super) enum Stage {
 }
 
 /// Locks that are held.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Held {
-    pub(super) ticket: Ticket,
+    pub(super) claim: Claim,
     pub(super) since: Instant,
     /// The leadership under which they were got.
     pub(super) term: Term,
@@ -94,7 +94,7 @@ impl ClientTransaction {
     /// Since when it keeps others waiting.
     pub(super) fn locked_since(&self) -> Option<Instant> {
         match &self.stage {
-            Stage::Collecting { held, .. } => held.map(|held| held.since),
+            Stage::Collecting { held, .. } => held.as_ref().map(|held| held.since),
             Stage::Voted { held, .. } | Stage::Attaching { held, .. } => Some(held.since),
             _ => None,
         }
@@ -172,15 +172,9 @@ impl Registered {
 
     /// The transaction is over; the locks that it held are others'.
     pub(super) fn release_held(&mut self, held: Option<Held>) {
-        self.release_locks(held);
+        drop(held);
         self.abort_elsewhere();
         self.end_transaction();
-    }
-
-    pub(super) fn release_locks(&self, held: Option<Held>) {
-        if let Some(held) = held {
-            self.database.locks.release(held.ticket);
-        }
     }
 
     /// Finishes a voted transaction; the reply comes with the commit.
@@ -218,7 +212,7 @@ impl Registered {
         let request = CommitRequest {
             voted,
             origin: Origin {
-                ticket: Some(held.ticket),
+                locks: Some(held.claim),
                 inbox: Some(Arc::clone(inbox)).filter(|_| self.remote.is_none()),
                 apart: Some(Arc::clone(inbox)).filter(|_| self.remote.is_some()),
             },
@@ -269,14 +263,14 @@ impl Registered {
     /// Releases the locks that the transaction holds or waits for, and ends it.
     fn release(&mut self) {
         let stage = self.transaction.as_mut().map(ClientTransaction::take_stage);
-        let ticket = match stage {
-            Some(Stage::Collecting { held, .. }) => held.map(|held| held.ticket),
+        let claim = match stage {
+            Some(Stage::Collecting { held, .. }) => held.map(|held| held.claim),
             Some(Stage::Voted { held, voted } | Stage::Attaching { held, voted, .. }) => {
                 // Its space is given back before others go on.
                 drop(voted);
-                Some(held.ticket)
+                Some(held.claim)
             }
-            Some(Stage::Waiting { ticket, .. }) => Some(ticket),
+            Some(Stage::Waiting { claim, .. }) => Some(claim),
             // The deputy goes on to the end.
             Some(Stage::Finishing { .. }) => return self.end_transaction(),
             Some(Stage::VotingElsewhere { .. } | Stage::VotedElsewhere | Stage::Moving) | None => {
@@ -285,9 +279,7 @@ impl Registered {
         };
         // Also one that came back with conflicts is still held there.
         self.abort_elsewhere();
-        if let Some(ticket) = ticket {
-            self.database.locks.release(ticket);
-        }
+        drop(claim);
         self.end_transaction();
     }
 

@@ -38,7 +38,7 @@ impl Registered {
         }
         let Some(term) = self.database.term() else {
             // After a conflict that was handed back there are some.
-            self.release_locks(held);
+            drop(held);
             if self.remote.is_some() {
                 return Outcome::Close(NOT_LEADING.to_owned());
             }
@@ -89,7 +89,7 @@ impl Registered {
         // What an earlier leadership granted protects nothing any more.
         let held = match held {
             Some(held) if held.term != term => {
-                database.locks.release(held.ticket);
+                drop(held);
                 None
             }
             held => held,
@@ -103,15 +103,16 @@ impl Registered {
             buffer.locks(&*database.storage)
         };
         if let Some(held) = held {
-            if database.locks.covers(held.ticket, &wanted) {
+            if held.claim.covers(&wanted) {
                 return self.vote_locked(buffer, held, id, inbox, label, blocking);
             }
-            database.locks.release(held.ticket);
+            // Before more is asked for: who waits holds nothing.
+            drop(held);
         }
-        let (ticket, granted) = database.locks.request(&wanted, inbox);
+        let (claim, granted) = database.locks.request(&wanted, inbox);
         if granted {
             let held = Held {
-                ticket,
+                claim,
                 since: Instant::now(),
                 term,
             };
@@ -126,7 +127,7 @@ impl Registered {
         }
         self.set_stage(Stage::Waiting {
             buffer,
-            ticket,
+            claim,
             term,
             vote: id.clone().into_owned(),
         });
@@ -143,12 +144,13 @@ impl Registered {
         blocking: &dyn Blocking,
     ) -> Option<(MessageId<'static>, Outcome<'static>)> {
         let transaction = self.transaction.as_mut()?;
-        if !matches!(&transaction.stage, Stage::Waiting { ticket, .. } if *ticket == granted) {
+        if !matches!(&transaction.stage, Stage::Waiting { claim, .. } if claim.ticket() == granted)
+        {
             return None;
         }
         let Stage::Waiting {
             buffer,
-            ticket,
+            claim,
             term,
             vote,
         } = transaction.take_stage()
@@ -156,7 +158,7 @@ impl Registered {
             return None;
         };
         if self.database.term() != Some(term) {
-            self.database.locks.release(ticket);
+            drop(claim);
             if self.remote.is_some() {
                 return Some((vote, Outcome::Close(NOT_LEADING.to_owned())));
             }
@@ -164,7 +166,7 @@ impl Registered {
             return Some((vote, outcome));
         }
         let held = Held {
-            ticket,
+            claim,
             since: Instant::now(),
             term,
         };

@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 use super::authority::{Remote, Term};
 use super::commit_log::CommitLog;
 use super::inbox::Inbox;
-use super::object_locks::Ticket;
+use super::object_locks::Claim;
 use super::vote::Voted;
 use crate::storage::{Committing, Reservation};
 use crate::types::TidClock;
@@ -46,14 +46,25 @@ pub struct CommitRequest {
 }
 
 /// Who asked for a commit.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Origin {
     /// Its locks, where they are held here.
-    pub ticket: Option<Ticket>,
+    pub locks: Option<Claim>,
     /// Where the reply goes, among the invalidations. None: nobody here waits for it.
     pub inbox: Option<Arc<Inbox>>,
     /// Where it goes, too, and nothing else does: another server's session waits for it.
     pub apart: Option<Arc<Inbox>>,
+}
+
+impl Origin {
+    /// Who is to be told, once more.
+    fn without_locks(&self) -> Self {
+        Self {
+            locks: None,
+            inbox: self.inbox.clone(),
+            apart: self.apart.clone(),
+        }
+    }
 }
 
 impl fmt::Debug for CommitRequest {
@@ -217,7 +228,7 @@ impl Committer {
     fn carry_out(&self, requests: Vec<CommitRequest>, complete: &dyn Fn(Batch)) {
         let origins: Vec<_> = requests
             .iter()
-            .map(|request| request.origin.clone())
+            .map(|request| request.origin.without_locks())
             .collect();
         let is_done = !self.state.lock().broken
             && catch_unwind(AssertUnwindSafe(|| complete(self.commit(requests)))).is_ok();

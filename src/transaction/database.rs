@@ -45,7 +45,7 @@ pub struct Database {
     /// Where the objects are.
     pub storage: Arc<dyn Storage>,
     /// Who may commit what.
-    pub locks: ObjectLocks,
+    pub locks: Arc<ObjectLocks>,
     /// What happened so far.
     pub stats: StorageStats,
     transaction_timeout: Mutex<Option<Duration>>,
@@ -80,7 +80,7 @@ impl Database {
         let worker = Arc::clone(&database);
         let thread = std::thread::Builder::new()
             .name(format!("commit {}", database.name))
-            .spawn(move || worker.committer.work(&|batch| worker.complete(&batch)))
+            .spawn(move || worker.committer.work(&|batch| worker.complete(batch)))
             .map_err(StorageError::io("starting the committer's thread"))?;
         *database.thread.lock() = Some(thread);
         Ok(database)
@@ -112,7 +112,7 @@ impl Database {
             transaction_timeout: Mutex::new(options.transaction_timeout),
             options,
             storage,
-            locks: ObjectLocks::default(),
+            locks: Arc::default(),
             stats: StorageStats::new(Method::ALL.len()),
             committer: Committer::new(log, TidClock::after(last_tid)),
             authority,
@@ -267,35 +267,35 @@ impl Database {
             Some(authority) => authority.finish(request),
             None => self
                 .committer
-                .submit(request, blocking, &|batch| self.complete(&batch)),
+                .submit(request, blocking, &|batch| self.complete(batch)),
         }
     }
 
     /// Publishes a durable batch, tells everybody, and releases its locks.
-    fn complete(&self, batch: &Batch) {
+    fn complete(&self, batch: Batch) {
         if let Some(took) = batch.took {
             self.stats.commit_times.observe_time(took);
         }
         match &batch.failure {
-            None => self.publish(&batch.committing, &batch.origins),
-            Some(cause) => self.fail(&batch.origins, cause),
+            None => self.publish(&batch.committing, batch.origins),
+            Some(cause) => self.fail(batch.origins, cause),
         }
     }
 
     /// Tells those who asked that nothing was committed, and releases their locks.
-    pub fn fail(&self, origins: &[Origin], cause: &Arc<str>) {
-        for origin in origins {
+    pub fn fail(&self, origins: Vec<Origin>, cause: &Arc<str>) {
+        for origin in &origins {
             for inbox in origin.inbox.iter().chain(&origin.apart) {
                 inbox.push(Delivery::Finished(Err(Arc::clone(cause))));
             }
         }
-        self.release(origins);
+        drop(origins);
     }
 
     /// Nothing was committed, for this server does not lead any more: its clients
     /// try again with a server that finds the next leader.
-    pub fn send_away(&self, origins: &[Origin], why: &'static str) {
-        for origin in origins {
+    pub fn send_away(&self, origins: Vec<Origin>, why: &'static str) {
+        for origin in &origins {
             if let Some(inbox) = &origin.inbox {
                 inbox.push(Delivery::Close(why));
             }
@@ -304,18 +304,12 @@ impl Database {
                 inbox.push(Delivery::Finished(Err(why.into())));
             }
         }
-        self.release(origins);
-    }
-
-    fn release(&self, origins: &[Origin]) {
-        for ticket in origins.iter().filter_map(|origin| origin.ticket) {
-            self.locks.release(ticket);
-        }
+        drop(origins);
     }
 
     /// Makes what the storage has appended seen, tells everybody, and releases
     /// the locks. `origins` are those who asked for each.
-    pub fn publish(&self, committing: &[Committing], origins: &[Origin]) {
+    pub fn publish(&self, committing: &[Committing], origins: Vec<Origin>) {
         debug_assert_eq!(committing.len(), origins.len(), "each has its origin");
         let invalidations: Vec<_> = committing
             .iter()
@@ -332,7 +326,7 @@ impl Database {
             self.storage.publish(committing);
             let told = Told {
                 invalidations: &invalidations,
-                origins,
+                origins: &origins,
                 object_count: self.storage.object_count(),
                 size_bytes: self.storage.size_bytes(),
             };
@@ -345,7 +339,7 @@ impl Database {
             }
             told.tell_apart();
         }
-        self.release(origins);
+        drop(origins);
     }
 
     /// Tells everybody of a transaction that another server has committed;

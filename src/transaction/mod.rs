@@ -26,5 +26,5 @@ pub use committer::{Blocking, CommitRequest, Inline, Origin};
 pub use database::{Database, DatabaseOptions};
 pub use inbox::{Delivery, Finished, Inbox, InboxState, MAX_INBOX_BYTES};
 pub use invalidation::{Invalidation, InvalidationQueue, Invalidations};
-pub use object_locks::{LockRequest, ObjectLocks, Ticket};
+pub use object_locks::{Claim, LockRequest, ObjectLocks, Ticket};
 pub use vote::{Attached, Conflict, VoteError, VoteOutcome, Voted, vote};

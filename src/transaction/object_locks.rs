@@ -12,6 +12,32 @@ use crate::types::Oid;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(u64);
 
+/// A transaction's locks, held or waited for. To drop it gives them up, and grants
+/// what waited for them: so none outlives its transaction, whatever becomes of that.
+#[derive(Debug)]
+pub struct Claim {
+    locks: Arc<ObjectLocks>,
+    ticket: Ticket,
+}
+
+impl Claim {
+    /// Its name in [`Delivery::LocksGranted`].
+    pub fn ticket(&self) -> Ticket {
+        self.ticket
+    }
+
+    /// Does it hold all that `request` asks for?
+    pub fn covers(&self, request: &LockRequest) -> bool {
+        self.locks.covers(self.ticket, request)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.locks.release(self.ticket);
+    }
+}
+
 /// What a transaction needs for itself from its vote to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LockRequest {
@@ -93,7 +119,7 @@ struct Request {
 impl ObjectLocks {
     /// Asks for locks. True: they are granted. False: the inbox is told when
     /// they are, by [`Delivery::LocksGranted`].
-    pub fn request(&self, request: &LockRequest, inbox: &Arc<Inbox>) -> (Ticket, bool) {
+    pub fn request(self: &Arc<Self>, request: &LockRequest, inbox: &Arc<Inbox>) -> (Claim, bool) {
         let mut state = self.state.lock();
         let ticket = Ticket(state.next_ticket);
         state.next_ticket += 1;
@@ -128,12 +154,17 @@ impl ObjectLocks {
             inbox: Arc::clone(inbox),
         };
         state.requests.insert(ticket, request);
-        (ticket, granted)
+        drop(state);
+        let claim = Claim {
+            locks: Arc::clone(self),
+            ticket,
+        };
+        (claim, granted)
     }
 
     /// Gives up a request, whether it was granted or waits, and grants what
     /// waited for it.
-    pub fn release(&self, ticket: Ticket) {
+    fn release(&self, ticket: Ticket) {
         let mut state = self.state.lock();
         let Some(request) = state.requests.remove(&ticket) else {
             return;
@@ -169,8 +200,7 @@ impl ObjectLocks {
         }
     }
 
-    /// Does the request hold all that `request` asks for?
-    pub fn covers(&self, ticket: Ticket, request: &LockRequest) -> bool {
+    fn covers(&self, ticket: Ticket, request: &LockRequest) -> bool {
         let state = self.state.lock();
         let holds = |entry: &Entry, mode| {
             entry.ticket == ticket && entry.granted && (entry.mode == mode || mode == Mode::Shared)
@@ -259,19 +289,19 @@ mod tests {
     }
 
     struct Bench {
-        locks: ObjectLocks,
+        locks: Arc<ObjectLocks>,
         inbox: Arc<Inbox>,
     }
 
     impl Bench {
         fn new() -> Self {
             Self {
-                locks: ObjectLocks::default(),
+                locks: Arc::default(),
                 inbox: Arc::new(Inbox::default()),
             }
         }
 
-        fn request(&self, request: &LockRequest) -> (Ticket, bool) {
+        fn request(&self, request: &LockRequest) -> (Claim, bool) {
             self.locks.request(request, &self.inbox)
         }
 
@@ -304,11 +334,11 @@ mod tests {
         let (third, granted) = bench.request(&change(&[3]));
         assert!(!granted);
         assert_eq!(bench.locks.waiting(), 2);
-        bench.locks.release(first);
-        assert_eq!(bench.granted(), [second]);
-        bench.locks.release(second);
-        assert_eq!(bench.granted(), [third]);
-        bench.locks.release(third);
+        drop(first);
+        assert_eq!(bench.granted(), [second.ticket()]);
+        drop(second);
+        assert_eq!(bench.granted(), [third.ticket()]);
+        drop(third);
         assert_eq!(bench.locks.waits().count, 2);
         assert!(bench.locks.state.lock().queues.is_empty());
         assert!(bench.locks.held_since().is_none());
@@ -325,12 +355,12 @@ mod tests {
         assert!(!granted);
         let (late, granted) = bench.request(&check(&[1]));
         assert!(!granted, "a check does not overtake a waiting change");
-        bench.locks.release(first);
+        drop(first);
         assert!(bench.granted().is_empty());
-        bench.locks.release(second);
-        assert_eq!(bench.granted(), [writer]);
-        bench.locks.release(writer);
-        assert_eq!(bench.granted(), [late]);
+        drop(second);
+        assert_eq!(bench.granted(), [writer.ticket()]);
+        drop(writer);
+        assert_eq!(bench.granted(), [late.ticket()]);
     }
 
     #[test]
@@ -342,11 +372,11 @@ mod tests {
         assert!(!granted);
         let (three, granted) = bench.request(&change(&[3]));
         assert!(!granted);
-        bench.locks.release(two);
-        bench.locks.release(one);
-        assert_eq!(bench.granted(), [all]);
-        bench.locks.release(all);
-        assert_eq!(bench.granted(), [three]);
+        drop(two);
+        drop(one);
+        assert_eq!(bench.granted(), [all.ticket()]);
+        drop(all);
+        assert_eq!(bench.granted(), [three.ticket()]);
     }
 
     #[test]
@@ -355,11 +385,11 @@ mod tests {
         let (first, _) = bench.request(&check(&[1]));
         let (writer, _) = bench.request(&change(&[1]));
         let (late, _) = bench.request(&check(&[1]));
-        bench.locks.release(writer);
-        assert_eq!(bench.granted(), [late]);
+        drop(writer);
+        assert_eq!(bench.granted(), [late.ticket()]);
         assert_eq!(bench.locks.waits().count, 2, "giving up ends a wait, too");
-        assert!(bench.locks.covers(first, &check(&[1])));
-        assert!(!bench.locks.covers(first, &change(&[1])));
-        assert!(!bench.locks.covers(first, &check(&[2])));
+        assert!(first.covers(&check(&[1])));
+        assert!(!first.covers(&change(&[1])));
+        assert!(!first.covers(&check(&[2])));
     }
 }

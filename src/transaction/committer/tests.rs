@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::storage::{Result, Staged, StorageError};
-use crate::transaction::Attached;
 use crate::transaction::object_locks::{LockRequest, ObjectLocks};
+use crate::transaction::{Attached, Ticket};
 use crate::types::{Tid, TransactionMeta};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -74,7 +74,7 @@ fn wait_until(condition: impl Fn() -> bool) {
 struct Bench {
     committer: Committer,
     gate: Arc<Gate>,
-    locks: ObjectLocks,
+    locks: Arc<ObjectLocks>,
     completed: Mutex<Vec<(Tid, Ticket)>>,
     failures: AtomicUsize,
 }
@@ -90,7 +90,7 @@ impl Bench {
         Self {
             committer: Committer::new(log, TidClock::after(Tid::ZERO)),
             gate,
-            locks: ObjectLocks::default(),
+            locks: Arc::default(),
             completed: Mutex::default(),
             failures: AtomicUsize::new(0),
         }
@@ -103,7 +103,8 @@ impl Bench {
             changed: Vec::new(),
             checked: Vec::new(),
         };
-        let (ticket, _) = self.locks.request(&wanted, &inbox);
+        let (claim, _) = self.locks.request(&wanted, &inbox);
+        let ticket = claim.ticket();
         let meta = TransactionMeta {
             tid,
             ..TransactionMeta::default()
@@ -121,7 +122,7 @@ impl Bench {
                 reservation,
             },
             origin: Origin {
-                ticket: Some(ticket),
+                locks: Some(claim),
                 inbox: Some(inbox),
                 apart: None,
             },
@@ -137,7 +138,10 @@ impl Bench {
         let failures = usize::from(batch.failure.is_some());
         self.failures.fetch_add(failures, Ordering::SeqCst);
         let tids = batch.committing.iter().map(|committing| committing.tid);
-        let tickets = batch.origins.iter().filter_map(|origin| origin.ticket);
+        let tickets = batch
+            .origins
+            .iter()
+            .filter_map(|origin| Some(origin.locks.as_ref()?.ticket()));
         self.completed.lock().extend(tids.zip(tickets));
     }
 
