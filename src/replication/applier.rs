@@ -349,11 +349,9 @@ impl Applier {
             let synced = self.storage.sync()?;
             {
                 let is_switching = self.writing.lock();
-                let mut note = self.note(synced);
                 // Otherwise the files were exchanged meanwhile.
-                if !*is_switching && note.mark.packs == before.packs_done {
-                    note.applied = before.applied;
-                    note.membership = before.membership;
+                if !*is_switching && self.state.lock().packs_done == before.packs_done {
+                    let note = self.note_of(before, synced);
                     note.write(&self.note_path)?;
                     *self.noted.lock() = note.applied;
                     return Ok(note);
@@ -363,11 +361,21 @@ impl Applier {
         }
     }
 
+    /// A note of now.
     fn note(&self, synced: SyncedState) -> Note {
-        let state = self.state.lock();
+        let state = self.state.lock().clone();
+        self.note_of(state, synced)
+    }
+
+    /// A note of `state`, which may be of a moment ago, with data that are at least as
+    /// new: entries behind it are applied again, and nothing of them may be counted yet.
+    fn note_of(&self, state: State, synced: SyncedState) -> Note {
+        let applied = state.applied.map_or(0, |applied| applied.index);
+        let mut packs = self.packs.jobs();
+        packs.retain(|job| job.log_index <= applied);
         Note {
             applied: state.applied,
-            membership: state.membership.clone(),
+            membership: state.membership,
             mark: StateMark {
                 last_tid: synced.last_tid,
                 length: synced.length,
@@ -375,7 +383,7 @@ impl Applier {
                 reserved_oid: self.storage.last_oid().to_u64(),
             },
             packed_bytes: None,
-            packs: self.packs.jobs(),
+            packs,
             pack_orders: state.pack_orders,
         }
     }
@@ -417,10 +425,17 @@ impl Ledger for Applier {
         };
         self.state.lock().packs_done += 1;
         let mut note = self.note(state);
-        note.packs = self.packs.first_is_in_place();
+        // What remains of the first one is of no concern to the log.
+        if !note.packs.is_empty() {
+            note.packs.remove(0);
+        }
         if let Err(error) = note.write(&self.note_path) {
             // The note from before the switch knows of both files.
             tracing::warn!("{error}");
         }
     }
 }
+
+#[cfg(test)]
+#[path = "applier_tests.rs"]
+mod tests;

@@ -83,13 +83,6 @@ impl Packs {
         self.stopped.notify_all();
     }
 
-    /// The packed file of the first job is in place; what remains of it is of
-    /// no concern to the log.
-    pub fn first_is_in_place(&self) -> Vec<PackJob> {
-        let state = self.state.lock();
-        state.jobs.iter().skip(1).copied().collect()
-    }
-
     /// Calls `done` when the pack at this place in the log has ended here.
     pub fn when_done(&self, log_index: u64, done: PackDone) {
         let mut state = self.state.lock();

@@ -14,7 +14,7 @@ use crate::storage::Result;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// A pack that an entry has to wait for may take so long before clients are sent to
 /// nodes that have done theirs.
-const PACK_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PACK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why entries cannot be applied at the moment.
 #[derive(Clone, Debug)]
@@ -89,57 +89,5 @@ impl Applier {
             why: why.into(),
             is_harmless,
         }));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::disk::RealDisk;
-    use crate::replication::files::{Files, open_area};
-    use crate::replication::net::memory::MemoryNetwork;
-    use crate::replication::note::{Note, PackJob};
-    use crate::replication::staging::Staging;
-    use crate::storage::file::{FileOptions, FileStorage};
-    use crate::types::Tid;
-
-    /// Of a node that has a pack to do, and nobody who does it.
-    fn applier(directory: &std::path::Path) -> Arc<Applier> {
-        let options = FileOptions::new(directory.join("Data.fs"));
-        let storage = Arc::new(FileStorage::open(Arc::new(RealDisk), options).unwrap());
-        let peers = MemoryNetwork::new(1).boot(1).peers();
-        let staging = Staging::new("1", peers, open_area(&storage).unwrap(), None);
-        let files = Files::new(staging, Arc::clone(&storage));
-        let mut note = Note::default();
-        note.packs.push(PackJob {
-            log_index: 1,
-            stop: Tid::MAX,
-            gc: true,
-            until: Tid::MAX,
-        });
-        let path = directory.join("Data.fs.raft");
-        Arc::new(Applier::new(1, storage, files, note, path, Duration::ZERO))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_node_that_waits_for_a_pack_stands_still_until_it_is_done() {
-        let directory = tempfile::tempdir().unwrap();
-        let applier = applier(directory.path());
-        let waiting = tokio::spawn({
-            let applier = Arc::clone(&applier);
-            async move { applier.await_packs().await }
-        });
-        let mut stuck = applier.stuck();
-        tokio::time::sleep(PACK_PATIENCE / 2).await;
-        assert!(stuck.borrow().is_none());
-        let is_harmless =
-            |stuck: &Option<Standstill>| stuck.as_ref().is_some_and(|s| s.is_harmless);
-        stuck.wait_for(is_harmless).await.unwrap();
-        assert!(!waiting.is_finished());
-        applier.packs.replace(Vec::new());
-        waiting.await.unwrap();
-        assert!(applier.stuck().borrow().is_none());
-        // There is nothing to wait for any more.
-        applier.await_packs().await;
     }
 }
