@@ -54,7 +54,7 @@ impl Replica {
             waited = group.barrier(self.patience.register) => match waited {
                 Ok(()) => return Ok(()),
                 Err(error) => {
-                    self.is_late();
+                    self.note_late();
                     error.to_string()
                 }
             },
@@ -64,7 +64,7 @@ impl Replica {
     }
 
     /// Takes no clients that write before it was up to date once.
-    fn is_late(self: &Arc<Self>) {
+    fn note_late(self: &Arc<Self>) {
         if self.readiness.late.swap(true, Ordering::Relaxed) {
             return;
         }

@@ -71,7 +71,9 @@ impl Applier {
             return;
         }
         let why = "an undo waits for a pack that this node has not done yet";
-        tracing::warn!("{why}; clients that write are sent to nodes that have");
+        let path = self.storage.paths().data;
+        let path = path.display();
+        tracing::warn!("{path}: {why}; clients that write are sent to nodes that have");
         self.stand_still(why, true);
         self.packs.idle().await;
         self.go_on();

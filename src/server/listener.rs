@@ -108,7 +108,7 @@ impl Listeners {
     /// Gives the listening sockets such high file descriptors, above all of connections.
     ///
     /// The kernel closes the files of a killed process from the highest on (Linux 4.4 and
-    /// later; of 30 clients of such a process that reconnect at once, 3 to 6 were let in by
+    /// later; of 30 clients of a killed zeod that reconnect at once, up to 28 were let in by
     /// a listening socket with a low one, none by one with a high one). A client that a
     /// dying server lets in is cut off before the first word, and a stock client then
     /// leaves that server out for as long as it tries any other.
