@@ -286,7 +286,7 @@ async fn lead(served: &Served, request: &AdminRequest) -> Result<String, ChangeE
         AdminRequest::Transfer { to: Some(to), .. } if *to == group.status().node => {
             Ok(format!("node {to} leads already"))
         }
-        AdminRequest::Transfer { to, .. } => match group.transfer_leader(*to).await {
+        AdminRequest::Transfer { to, .. } => match served.hand_over(*to).await {
             Ok(leader) => Ok(format!("node {leader} leads")),
             Err(error) => Err(ChangeError::NotHandedOver(error)),
         },

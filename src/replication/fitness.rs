@@ -66,7 +66,13 @@ async fn hand_over(served: &Served, is_stuck: bool) -> Duration {
         "its disk is full"
     };
     tracing::warn!("storage {name}: this node is to lead no longer: {why}");
-    match group.transfer_leader(None).await {
+    let handed_over = if is_stuck {
+        // What is voted cannot be finished here.
+        group.transfer_leader(None).await
+    } else {
+        served.hand_over(None).await
+    };
+    match handed_over {
         Ok(leader) => {
             tracing::info!("storage {name}: node {leader} leads in its place");
             INTERVAL

@@ -13,6 +13,7 @@ pub mod deputy;
 pub mod entry_codec;
 pub mod files;
 mod fitness;
+mod hand_over;
 pub mod history;
 pub mod log;
 pub mod machine;

@@ -125,7 +125,7 @@ pub async fn spread_leaders(node: NodeId, storages: Vec<Served>) {
                 next.group,
                 next.to
             );
-            if let Err(error) = served.group.transfer_leader(Some(next.to)).await {
+            if let Err(error) = served.hand_over(Some(next.to)).await {
                 tracing::info!("storage {}: {error}", next.group);
             }
         }
