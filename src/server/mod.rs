@@ -199,15 +199,8 @@ async fn serve(
     patience.abort();
     watched.set_databases(Arc::clone(&databases));
     watched.set_phase(Phase::Ready);
-    if let Some(path) = address_file {
-        let lines = observers.lines().into_iter().chain(part.line());
-        listeners
-            .write_address_file(path, &lines.collect::<Vec<_>>())
-            .map_err(ServerError::io(format!("writing {}", path.display())))?;
-    }
-    for address in listeners.addresses() {
-        tracing::info!("listening on {address}");
-    }
+    let other_lines: Vec<_> = observers.lines().into_iter().chain(part.line()).collect();
+    tell_addresses(&listeners, address_file, &other_lines)?;
     let reception = Reception::new(config, &databases, &watched, tls, bounds);
     let checkpoints = tokio::spawn(checkpoint_regularly(Arc::clone(&databases)));
     tokio::spawn(notify::feed_watchdog(Arc::clone(&databases)));
@@ -235,6 +228,23 @@ async fn serve(
         remove_address_file(path);
     }
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// Says where clients can connect, from now on.
+fn tell_addresses(
+    listeners: &Listeners,
+    address_file: Option<&Path>,
+    other_lines: &[String],
+) -> Result<(), ServerError> {
+    if let Some(path) = address_file {
+        listeners
+            .write_address_file(path, other_lines)
+            .map_err(ServerError::io(format!("writing {}", path.display())))?;
+    }
+    for address in listeners.addresses() {
+        tracing::info!("listening on {address}");
+    }
     Ok(())
 }
 
