@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::consensus::TransferError;
 use super::node::Served;
 use super::types::NodeId;
-use crate::transaction::{Inbox, LockRequest};
+use crate::transaction::{Claim, Inbox, LockRequest};
 
 /// What is voted has so long to be finished before another node leads.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -18,6 +18,11 @@ impl Served {
     /// What is voted here would come to nothing: it is waited for until it is finished.
     /// Votes that come meanwhile wait for their locks, and are the next leader's.
     pub async fn hand_over(&self, to: Option<NodeId>) -> Result<NodeId, TransferError> {
+        self.group.transfer_leader_after(to, self.settled()).await
+    }
+
+    /// All locks: nothing is voted and not finished, if the clients are quick.
+    async fn settled(&self) -> Claim {
         let inbox = Arc::new(Inbox::default());
         let locks = &self.database.locks;
         let (claim, is_granted) = locks.request(&LockRequest::Everything, &inbox);
@@ -26,8 +31,6 @@ impl Served {
             // Whoever takes longer finds its transaction given up.
             let _ = tokio::time::timeout(PATIENCE, granted).await;
         }
-        let handed_over = self.group.transfer_leader(to).await;
-        drop(claim);
-        handed_over
+        claim
     }
 }

@@ -1,5 +1,7 @@
 //! Single faults, one after the other.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -197,8 +199,17 @@ async fn the_leadership_goes_over_in_a_moment() {
             let old = cluster.commit(1, &mut number, SECOND).await;
             let to = (round % 2 == 0).then_some(old % size + 1);
             let began = Instant::now();
-            let new = cluster.node(old).group.transfer_leader(to).await.unwrap();
+            let group = cluster.node(old).group;
+            let had = Arc::new(AtomicBool::new(false));
+            let prepared = async {
+                had.store(group.term().is_some(), Ordering::Relaxed);
+                Arc::clone(&had)
+            };
+            let new = group.transfer_leader_after(to, prepared).await.unwrap();
             assert_eq!(to.unwrap_or(new), new);
+            // It was asked for while this node led, and is given back.
+            assert!(had.load(Ordering::Relaxed));
+            assert_eq!(Arc::strong_count(&had), 1);
             cluster.commit(1, &mut number, SECOND).await;
             assert!(began.elapsed() < SECOND / 10, "{:?}", began.elapsed());
             assert_eq!(cluster.wait_leader().await.id, new);
@@ -226,7 +237,9 @@ async fn a_transfer_that_cannot_be_leaves_a_leader() {
     cluster.network().part(&[to], &others(3, to));
     tokio::time::sleep(SOON).await;
     let before = Instant::now();
-    let behind = group.transfer_leader(Some(to)).await;
+    // Nobody is made to wait for one that is not near.
+    let prepared = async { unreachable!("node {to} is cut off") };
+    let behind = group.transfer_leader_after::<()>(Some(to), prepared).await;
     assert!(
         matches!(behind, Err(TransferError::Behind { .. })),
         "{behind:?}"

@@ -1,6 +1,7 @@
 //! Who belongs to a group.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
 use std::time::Duration;
 
 use openraft::error::{ClientWriteError, Fatal, InitializeError, RaftError};
@@ -206,7 +207,7 @@ impl Group {
             });
         }
         if node == core.node {
-            let taken = self.transfer(None).await;
+            let taken = self.transfer(None, ready(())).await;
             let leader = taken.map_err(ChangeError::NotHandedOver)?;
             return Err(ChangeError::HandedOver { leader });
         }
@@ -249,7 +250,7 @@ impl Group {
         };
         if !goal.contains(&core.node) {
             // It would lead a group that it is no member of.
-            let taken = self.transfer(None).await;
+            let taken = self.transfer(None, ready(())).await;
             let leader = taken.map_err(ChangeError::NotHandedOver)?;
             return Err(ChangeError::HandedOver { leader });
         }

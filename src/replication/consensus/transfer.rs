@@ -4,6 +4,7 @@
 //! So the leader first ends its term everywhere, and only then has the next one stand.
 
 use std::cmp::Reverse;
+use std::future::ready;
 use std::time::Duration;
 
 use openraft::{RaftMetrics, ServerState};
@@ -92,11 +93,25 @@ impl Group {
     /// milliseconds meanwhile; those of them that were not in the log yet are refused then.
     /// Returns who leads now. If it fails, an election follows by itself, or nothing has changed.
     pub async fn transfer_leader(&self, to: Option<NodeId>) -> Result<NodeId, TransferError> {
-        let _one_at_a_time = self.core.changing.lock().await;
-        self.transfer(to).await
+        self.transfer_leader_after(to, ready(())).await
     }
 
-    pub(super) async fn transfer(&self, to: Option<NodeId>) -> Result<NodeId, TransferError> {
+    /// The same; what `prepared` gives is had when the next leader is near, and given back
+    /// when the leadership has gone over, or will not.
+    pub async fn transfer_leader_after<P>(
+        &self,
+        to: Option<NodeId>,
+        prepared: impl Future<Output = P>,
+    ) -> Result<NodeId, TransferError> {
+        let _one_at_a_time = self.core.changing.lock().await;
+        self.transfer(to, prepared).await
+    }
+
+    pub(super) async fn transfer<P>(
+        &self,
+        to: Option<NodeId>,
+        prepared: impl Future<Output = P>,
+    ) -> Result<NodeId, TransferError> {
         let core = &self.core;
         let Leadership::Leader { term } = *core.leadership.borrow() else {
             return Err(TransferError::NotLeader);
@@ -104,6 +119,7 @@ impl Group {
         let next = core.next_leader(term, to).await?;
         core.wait_until_within(next, NEAR_ENTRIES, NEAR_PATIENCE)
             .await?;
+        let _prepared = prepared.await;
         core.hold_proposals();
         let _holding = Holding(core);
         core.wait_until_within(next, 0, LAST_PATIENCE).await?;
