@@ -244,6 +244,7 @@ impl Node {
             address: self.member.address.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             in_cluster: self.in_cluster.load(Ordering::Acquire),
+            begins: self.is_asked_to_begin(),
             log_bytes: self.log_bytes(),
             log_limit_bytes: self.options.log_size_bytes,
             apply_delay_seconds: self.options.apply_delay.as_secs_f64(),

@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::consensus::{Group, GroupError, TimerSettings};
+use super::consensus::{Group, GroupError, Leadership, TimerSettings};
 use super::fitness;
 use super::log::{GroupReader, Log, LogError, LogHealth};
 use super::marker::{Bootstrap, MarkerError, Membership};
@@ -29,6 +29,8 @@ use crate::transaction::{Database, DatabaseOptions};
 
 /// A request to begin a cluster is looked for so often.
 const BOOTSTRAP_INTERVAL: Duration = Duration::from_millis(500);
+/// A start waits so long for the cluster that it begins, so that who looks after it finds that.
+const BEGIN_TIME: Duration = Duration::from_secs(5);
 
 /// So long a storage's group may take to hand over and to end.
 const GROUP_STOP_TIME: Duration = Duration::from_secs(10);
@@ -185,6 +187,9 @@ impl Node {
             stop: watch::Sender::new(false),
         });
         node.start_tasks(listener);
+        if node.is_asked_to_begin() {
+            let _ = tokio::time::timeout(BEGIN_TIME, node.led()).await;
+        }
         Ok(node)
     }
 
@@ -278,6 +283,22 @@ impl Node {
         }
         if let Some(log) = self.log.lock().take() {
             tokio::task::block_in_place(|| log.close());
+        }
+    }
+
+    pub(super) fn is_asked_to_begin(&self) -> bool {
+        !self.in_cluster.load(Ordering::Acquire)
+            && matches!(Bootstrap::read(&self.options.directory), Ok(Some(_)))
+    }
+
+    /// Comes back when each storage has a leader.
+    async fn led(&self) {
+        for served in self.storages.values() {
+            let mut leadership = served.group.leadership();
+            // It ends with the group: there is nothing to wait for then.
+            let _ = leadership
+                .wait_for(|leadership| !matches!(leadership, Leadership::Unknown))
+                .await;
         }
     }
 

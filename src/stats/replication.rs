@@ -34,6 +34,8 @@ pub struct NodeStatus {
     pub version: String,
     /// Does it belong to a cluster? If not, nobody is served.
     pub in_cluster: bool,
+    /// Is it asked to begin a cluster, and has not yet?
+    pub begins: bool,
     /// What its log takes on the disk.
     pub log_bytes: u64,
     /// So much is kept for nodes that are behind; the key `log-size`.
@@ -43,6 +45,25 @@ pub struct NodeStatus {
     /// It may have forgotten what it had acknowledged, or is new, and has not yet applied what the
     /// cluster had committed at its start: on some storage it does not vote.
     pub abstains: bool,
+}
+
+impl NodeStatus {
+    /// Why it is of no use as yet. None: it belongs to a cluster.
+    pub fn outside(&self) -> Option<String> {
+        let node = self.node;
+        if self.in_cluster {
+            None
+        } else if self.begins {
+            Some(format!(
+                "node {node} is about to begin its cluster; if it does not, its log says why"
+            ))
+        } else {
+            Some(format!(
+                "node {node} belongs to no cluster yet: use \"zeod cluster init\" on the first node, \
+                 \"zeod cluster join\" on the others"
+            ))
+        }
+    }
 }
 
 /// One replicated storage, as one node sees it.

@@ -3,7 +3,7 @@
 
 use super::Snapshot;
 use super::exposition::{Exposition, Kind, Label, Number, Unit};
-use crate::stats::replication::{GroupCounts, GroupRole, GroupStatus, MemberStatus};
+use crate::stats::replication::{GroupCounts, GroupRole, GroupStatus, MemberStatus, NodeStatus};
 
 use Kind::{Counter, Gauge};
 
@@ -20,14 +20,9 @@ pub fn failed(snapshot: &Snapshot) -> String {
 
 /// A line for each reason why nobody is to be sent here, not even to read.
 pub fn not_of_use(snapshot: &Snapshot) -> String {
-    if let Some(node) = &snapshot.replication
-        && !node.in_cluster
-    {
-        return format!(
-            "node {} belongs to no cluster yet: use \"zeod cluster init\" on the first node, \"zeod \
-             cluster join\" on the others\n",
-            node.node
-        );
+    let node = snapshot.replication.as_ref();
+    if let Some(why) = node.and_then(NodeStatus::outside) {
+        return format!("{why}\n");
     }
     lines(snapshot, |group| {
         if group.role == GroupRole::Outside {

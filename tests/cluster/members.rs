@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crate::cluster::{Cluster, Settings, shim};
 use crate::nodes::lead;
-use crate::run::{Run, Start};
+use crate::run::{Run, Start, hosts};
 
 #[test]
 fn members_come_and_go_under_load() {
@@ -107,6 +108,26 @@ fn a_delayed_learner_is_late_and_complete() {
     let promoted = run.cluster.command(0, &["promote", "4"]);
     assert!(promoted.is_err(), "{promoted:?}");
     run.finish();
+}
+
+/// What the walk-through of the README does first: nobody is told to begin the cluster once more,
+/// even where the disk is slow.
+#[test]
+fn a_first_node_that_has_started_leads() {
+    let Some(network) = hosts("first node", false) else {
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        shim: Some(shim::compile(directory.path())),
+        ..Settings::default()
+    };
+    let mut cluster = Cluster::prepare(directory.path(), network, settings).unwrap();
+    cluster.nodes[0].control.slow_syncs(200).unwrap();
+    cluster.command(0, &["init"]).unwrap();
+    cluster.start_node(0).unwrap();
+    let said = cluster.command(0, &["status"]).unwrap();
+    assert!(said.contains("all is well"), "{said}");
 }
 
 fn command(run: &mut Run, index: usize, arguments: &[&str]) {

@@ -3,7 +3,7 @@
 use super::table::time;
 use crate::replication::admin::ClusterStatus;
 use crate::replication::types::NodeId;
-use crate::stats::replication::{GroupStatus, MemberStatus};
+use crate::stats::replication::{GroupStatus, MemberStatus, NodeStatus};
 
 /// A node that is further behind is not well. Entries are applied within
 /// milliseconds; a slow disk or a pack may take a moment.
@@ -14,12 +14,8 @@ pub fn of(status: &ClusterStatus) -> Vec<String> {
     let own = status.node(status.node);
     // A node that has just begun notes it a moment later.
     let leads = status.storages.iter().any(|group| group.leader.is_some());
-    if !leads && own.is_some_and(|own| !own.in_cluster) {
-        return vec![format!(
-            "node {} belongs to no cluster yet: use \"zeod cluster init\" on the first node, \"zeod \
-             cluster join\" on the others",
-            status.node
-        )];
+    if !leads && let Some(why) = own.and_then(NodeStatus::outside) {
+        return vec![why];
     }
     let mut problems = Vec::new();
     for group in &status.storages {
@@ -169,6 +165,11 @@ mod tests {
             status.storages[0].leader = None;
         });
         assert!(found[0].contains("zeod cluster init"), "{found:?}");
+        let found = with(|status| {
+            (status.nodes[0].in_cluster, status.nodes[0].begins) = (false, true);
+            status.storages[0].leader = None;
+        });
+        assert!(found[0].contains("about to begin"), "{found:?}");
     }
 
     #[test]

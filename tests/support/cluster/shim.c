@@ -1,6 +1,6 @@
 /* Loaded into a server under test (LD_PRELOAD): the file that $ZEOD_TEST_CONTROL names is mapped, and
-   says how far its clock is off, and whether syncs of files fail. Into the file $ZEOD_TEST_SYNCED goes how
-   long each file was when it was synced: device, inode, length, 8 bytes each. */
+   says how far its clock is off, whether syncs of files fail, and how much longer they take. Into the file
+   $ZEOD_TEST_SYNCED goes how long each file was when it was synced: device, inode, length, 8 bytes each. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -16,6 +16,7 @@
 struct control {
     int64_t clock_offset_s;
     int64_t syncs_fail;
+    int64_t sync_ms;
 };
 
 static const struct control none;
@@ -56,6 +57,7 @@ static int sync_file(const char *name, int (**real)(int), int fd)
         errno = EIO;
         return -1;
     }
+    usleep(control->sync_ms * 1000);
     struct stat before;
     int known = notes >= 0 && fstat(fd, &before) == 0 && S_ISREG(before.st_mode);
     int result = (*real)(fd);

@@ -12,7 +12,8 @@ use super::network::run;
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/cluster/shim.c");
 const CLOCK_OFFSET_AT: u64 = 0;
 const SYNCS_FAIL_AT: u64 = 8;
-const CONTROL_BYTES: u64 = 16;
+const SYNC_MS_AT: u64 = 16;
+const CONTROL_BYTES: u64 = 24;
 
 /// What one server is told.
 pub struct Control {
@@ -50,6 +51,11 @@ impl Control {
     /// Whether fsync and fdatasync fail with EIO from now on.
     pub fn fail_syncs(&self, fail: bool) -> io::Result<()> {
         self.set(SYNCS_FAIL_AT, fail.into())
+    }
+
+    /// How long each fsync and fdatasync takes from now on, in milliseconds, besides its own time.
+    pub fn slow_syncs(&self, milliseconds: i64) -> io::Result<()> {
+        self.set(SYNC_MS_AT, milliseconds)
     }
 
     /// Where the shim writes down how long files were when they were synced.

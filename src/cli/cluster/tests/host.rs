@@ -91,6 +91,7 @@ pub fn status() -> ClusterStatus {
         address: format!("db{node}:8101"),
         version: "0.1.0".to_owned(),
         in_cluster: true,
+        begins: false,
         log_bytes: 5 << 20,
         log_limit_bytes: 1 << 30,
         apply_delay_seconds: 0.0,
