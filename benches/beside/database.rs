@@ -22,7 +22,7 @@ const GARBAGE: u64 = 20;
 /// Each so many-th batch is written once more.
 const REWRITTEN: usize = 8;
 /// What an object holds beside its references.
-const FILL_BYTES: usize = 380;
+pub const FILL_BYTES: usize = 380;
 /// It was all written so long ago.
 const AGE: Duration = Duration::from_hours(48);
 
@@ -87,11 +87,16 @@ fn push_record(out: &mut Vec<u8>, oid: u64, objects: u64) {
             out.extend_from_slice(b"tQ");
         }
     }
-    out.push(b'B');
-    out.extend_from_slice(&u32::try_from(FILL_BYTES).unwrap().to_le_bytes());
+    out.extend_from_slice(&fill_header());
     // Not all alike, as real data are not.
     out.extend(
         (0..FILL_BYTES as u64).map(|at| (((oid + at) * 2_654_435_761) >> 7).to_le_bytes()[0]),
     );
     out.extend_from_slice(b"ts.");
+}
+
+/// What is in front of an object's fill.
+pub fn fill_header() -> [u8; 5] {
+    let [a, b, c, d] = u32::try_from(FILL_BYTES).unwrap().to_le_bytes();
+    [b'B', a, b, c, d]
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::cluster::network::Network;
 use crate::cluster::status::View;
 use crate::cluster::{Cluster, Settings};
-use crate::database;
+use crate::database::{self, FILL_BYTES};
 use crate::generator::{Connection, Failure};
 use crate::wire::{self, Object};
 
@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_mins(20);
 const POLL: Duration = Duration::from_millis(20);
 /// Places at which an old copy differs.
 const SPOTS: u64 = 50;
+/// At least one byte of so many is an object's fill.
+const FILL_SHARE: usize = 4;
 
 /// A node is away while `megabytes` are written; once the log has them all, and once it has not.
 pub fn missed(directory: &Path, megabytes: usize) -> Result<(), Failure> {
@@ -95,7 +97,7 @@ pub fn resync(directory: &Path, megabytes: usize) -> Result<(), Failure> {
     join(&mut cluster, "a node with a copy that is 1 % behind", old)?;
     let other = |path: &Path| {
         fs::copy(&first, path)?;
-        differ(path)
+        differ(path, old_length)
     };
     join(
         &mut cluster,
@@ -131,15 +133,38 @@ fn join(
     Ok(())
 }
 
-/// Overwrites a hundredth of a file, in some places.
-fn differ(path: &Path) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open(path)?;
-    let length = file.metadata()?.len();
-    let noise = vec![0x5a; usize::try_from(length / 100 / SPOTS).unwrap()];
+/// Gives the objects in a hundredth of a file another content, in some places in front of `end`, and
+/// leaves it one that zeod opens: it stops at a damaged one.
+fn differ(path: &Path, end: u64) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut part = vec![0; usize::try_from(end / 100 / SPOTS).unwrap()];
     for spot in 0..SPOTS {
-        file.write_all_at(&noise, length / SPOTS * spot + length / SPOTS / 2)?;
+        let start = end / SPOTS * spot + end / SPOTS / 2;
+        file.read_exact_at(&mut part, start)?;
+        let changed = refill(&mut part);
+        assert!(changed > part.len() / FILL_SHARE, "{changed} bytes");
+        file.write_all_at(&part, start)?;
     }
     file.sync_all()
+}
+
+/// Overwrites what objects hold beside their references. How many bytes that were.
+fn refill(part: &mut [u8]) -> usize {
+    let header = database::fill_header();
+    let (mut at, mut changed) = (0, 0);
+    while let Some(found) = part[at..]
+        .windows(header.len())
+        .position(|bytes| bytes == header)
+    {
+        let fill = at + found + header.len();
+        let Some(fill) = part.get_mut(fill..fill + FILL_BYTES) else {
+            break;
+        };
+        fill.fill(0x5a);
+        changed += FILL_BYTES;
+        at += found + header.len() + FILL_BYTES;
+    }
+    changed
 }
 
 /// Commits so many bytes. How long that took.
