@@ -39,7 +39,8 @@ pub async fn open(
         database,
     } = storage;
     let pack_gc = file.pack_gc;
-    let applier = tokio::task::block_in_place(|| open_file(&name, options, file, peers))?;
+    let has_log = log.has_group(&name);
+    let applier = tokio::task::block_in_place(|| open_file(&name, options, file, peers, has_log))?;
     let replica = Arc::new(Replica::new(
         name.clone(),
         Arc::clone(&applier),
@@ -85,12 +86,14 @@ pub async fn open(
     Ok(served)
 }
 
-/// Opens `Data.fs` as far as its note goes; what is behind that comes from the log.
+/// Opens `Data.fs` as far as its note goes; what is behind that comes from the log. Without a log,
+/// `Data.fs` is taken as it is: the note tells of one that was lost, or of another cluster.
 fn open_file(
     name: &str,
     options: &NodeOptions,
     mut file: FileOptions,
     peers: &Arc<dyn Peers>,
+    has_log: bool,
 ) -> Result<Arc<Applier>, NodeError> {
     let failed = |source: StorageError| NodeError::Storage {
         name: name.to_owned(),
@@ -101,7 +104,11 @@ fn open_file(
     let resumed = receiving::resume(&data_path).map_err(failed)?;
     let note = match &resumed {
         Some(note) => Some(note.clone()),
-        None => read_note(name, &data_path, &note_path)?,
+        None if has_log => read_note(name, &data_path, &note_path)?,
+        None => {
+            warn_of_note(name, &note_path);
+            None
+        }
     };
     file.durability = Durability::Logged {
         synced_bytes: note.as_ref().map(|note| note.mark.length),
@@ -185,6 +192,16 @@ async fn must_abstain(
         );
     }
     Ok(is_damaged || is_new)
+}
+
+fn warn_of_note(name: &str, path: &Path) {
+    if path.exists() {
+        tracing::warn!(
+            "storage {name}: {} tells of a log that is not here; Data.fs is taken as it is, and \
+             compared with the cluster's when this node joins one",
+            path.display()
+        );
+    }
 }
 
 fn read_note(name: &str, data_path: &Path, path: &Path) -> Result<Option<Note>, NodeError> {

@@ -151,7 +151,9 @@ async fn receive_state(
     );
     let (_under_way, progress) = receiving.begin();
     let target = applier.storage.target().map_err(|error| text(&error))?;
-    let packs = Some(applier.mark().packs);
+    // A file from elsewhere may look like the beginning of the leader's and differ inside.
+    let is_of_cluster = applier.applied().0.is_some();
+    let packs = is_of_cluster.then(|| applier.mark().packs);
     let incoming = catch_up::receive(stream, target, packs, &progress)
         .await
         .map_err(|error| text(&error))?;

@@ -8,7 +8,6 @@ use super::consensus::{Keep, Lead, Leadership, spread};
 use super::node::Served;
 use super::types::NodeId;
 use crate::storage::Storage;
-use crate::types::Tid;
 
 /// Looked at so often …
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -28,6 +27,8 @@ const SPREAD_INTERVAL: Duration = Duration::from_mins(1);
 /// A new node that is behind needs time for what is committed; the mark that it has to reach is
 /// set anew after this time only, for it moves while commits go on.
 const WHOLE_PATIENCE: Duration = Duration::from_hours(1);
+/// Has the log of a new cluster lost its beginning?
+const BEGIN_INTERVAL: Duration = Duration::from_millis(50);
 /// Is there a quorum?
 const QUORUM_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -61,14 +62,11 @@ pub async fn save_regularly(served: Served, log_size_bytes: u64) {
     }
 }
 
-/// The log of a new cluster does not tell what its file held before: nobody may
-/// begin with its first entry; unless that was nothing.
+/// The log of a new cluster does not tell what its file held before, nor what the file of a node that
+/// joins holds: nobody may begin with its first entry.
 pub async fn begin_log(served: &Served) {
-    if served.replica.applier.storage.last_tid() == Tid::ZERO {
-        return;
-    }
-    served.group.snapshot().await;
-    for _ in 0..100 {
+    loop {
+        served.group.snapshot().await;
         if let Some(durable) = served.replica.applier.noted() {
             let keep = Keep {
                 durable,
@@ -76,9 +74,13 @@ pub async fn begin_log(served: &Served) {
                 affordable_from: u64::MAX,
                 absent_after: Duration::ZERO,
             };
-            return served.group.purge_log(&keep).await;
+            served.group.purge_log(&keep).await;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        // Each of the two is an order to the group, which is carried out when it can be.
+        if served.group.status().purged.is_some() {
+            return;
+        }
+        tokio::time::sleep(BEGIN_INTERVAL).await;
     }
 }
 

@@ -1,5 +1,7 @@
 //! A cluster that grows and shrinks while clients work.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::cluster::{Cluster, Settings, shim};
@@ -108,6 +110,47 @@ fn a_delayed_learner_is_late_and_complete() {
     let promoted = run.cluster.command(0, &["promote", "4"]);
     assert!(promoted.is_err(), "{promoted:?}");
     run.finish();
+}
+
+/// A node that joins brings a copy in which a byte is another one. It is no help that it looks as long as, and ends like,
+/// the cluster's, nor that a note from its former life says that it has all.
+#[test]
+fn a_copy_that_differs_is_made_alike() {
+    let start = Start {
+        nodes: 1,
+        pack_pause: Duration::ZERO,
+        ..Start::default()
+    };
+    let Some(mut run) = Run::start("copies", start) else {
+        return;
+    };
+    for copied in [&["Data.fs"][..], &["Data.fs.raft", "Data.fs"]] {
+        run.load.await_progress(100);
+        command(&mut run, 0, &["snapshot"]);
+        let index = run.cluster.create_node().unwrap();
+        let [from, to] = [0, index].map(|index| run.cluster.nodes[index].storage(1));
+        for name in copied {
+            fs::copy(from.join(name), to.join(name)).unwrap();
+        }
+        change_byte(&to.join("Data.fs"));
+        run.note(&format!("node {} joins with {copied:?}", index + 1));
+        run.start_node(index);
+        command(&mut run, index, &["join", "--replace"]);
+    }
+    run.finish();
+}
+
+/// One of an object's class, so that the file can be opened as ever, and somewhere in the middle: samples of
+/// the beginning and the end do not find it.
+fn change_byte(path: &Path) {
+    const CLASS: &[u8] = b"cBTrees.";
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() * 101 / 200;
+    let at = bytes[..middle]
+        .windows(CLASS.len())
+        .rposition(|window| window == CLASS);
+    bytes[at.unwrap()] ^= 1;
+    fs::write(path, bytes).unwrap();
 }
 
 /// What the walk-through of the README does first: nobody is told to begin the cluster once more,

@@ -113,6 +113,11 @@ impl Identity {
         !self.content.groups.is_empty()
     }
 
+    /// Whether storage `name` has a log.
+    pub fn has_group(&self, name: &str) -> bool {
+        self.content.groups.contains_key(name)
+    }
+
     /// The log of storage `name`; a new one if there was none.
     pub fn group(&mut self, name: &str) -> Result<Known, LogError> {
         if let Some(known) = self.content.groups.get(name) {

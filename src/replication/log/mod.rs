@@ -145,6 +145,11 @@ impl Log {
         Ok((log, condition))
     }
 
+    /// Whether storage `name` has a log here. If not, what is noted beside its file is of another one.
+    pub fn has_group(&self, name: &str) -> bool {
+        self.identity.lock().has_group(name)
+    }
+
     /// The log of storage `name`, a new one if there was none. `applied`: what the storage has
     /// durably applied. Reads every entry; blocks. Refused while it is open already.
     ///
