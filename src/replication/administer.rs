@@ -1,6 +1,5 @@
 //! The administrator's requests, answered.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -75,13 +74,7 @@ impl Node {
                 theirs.join(", ")
             ));
         }
-        if !self.in_cluster.load(Ordering::Acquire) {
-            return Some(format!(
-                "node {} belongs to no cluster itself; `zeod cluster init` begins one",
-                self.options.node
-            ));
-        }
-        None
+        self.status().outside()
     }
 
     /// A node that is late on purpose would make all commits late; enough of those that do not
@@ -243,7 +236,7 @@ impl Node {
             node: self.options.node,
             address: self.member.address.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            in_cluster: self.in_cluster.load(Ordering::Acquire),
+            in_cluster: self.is_in_cluster(),
             begins: self.is_asked_to_begin(),
             log_bytes: self.log_bytes(),
             log_limit_bytes: self.options.log_size_bytes,

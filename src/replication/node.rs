@@ -4,14 +4,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::consensus::{Group, GroupError, Leadership, TimerSettings};
+use super::consensus::{Group, GroupError, TimerSettings};
 use super::fitness;
 use super::log::{GroupReader, Log, LogError, LogHealth};
 use super::marker::{Bootstrap, MarkerError, Membership};
@@ -140,7 +139,7 @@ pub struct Node {
     pub(super) storages: BTreeMap<String, Served>,
     log: parking_lot::Mutex<Option<Log>>,
     health: watch::Receiver<LogHealth>,
-    pub(super) in_cluster: AtomicBool,
+    in_cluster: watch::Sender<bool>,
     tasks: parking_lot::Mutex<JoinSet<()>>,
     stop: watch::Sender<bool>,
 }
@@ -176,7 +175,7 @@ impl Node {
         }
         let health = log.health();
         let node = Arc::new(Self {
-            in_cluster: AtomicBool::new(Membership::read(&options.directory)?.is_some()),
+            in_cluster: watch::Sender::new(Membership::read(&options.directory)?.is_some()),
             options,
             member,
             network,
@@ -188,7 +187,8 @@ impl Node {
         });
         node.start_tasks(listener);
         if node.is_asked_to_begin() {
-            let _ = tokio::time::timeout(BEGIN_TIME, node.led()).await;
+            let mut in_cluster = node.in_cluster.subscribe();
+            let _ = tokio::time::timeout(BEGIN_TIME, in_cluster.wait_for(|is| *is)).await;
         }
         Ok(node)
     }
@@ -286,25 +286,17 @@ impl Node {
         }
     }
 
-    pub(super) fn is_asked_to_begin(&self) -> bool {
-        !self.in_cluster.load(Ordering::Acquire)
-            && matches!(Bootstrap::read(&self.options.directory), Ok(Some(_)))
+    pub(super) fn is_in_cluster(&self) -> bool {
+        *self.in_cluster.borrow()
     }
 
-    /// Comes back when each storage has a leader.
-    async fn led(&self) {
-        for served in self.storages.values() {
-            let mut leadership = served.group.leadership();
-            // It ends with the group: there is nothing to wait for then.
-            let _ = leadership
-                .wait_for(|leadership| !matches!(leadership, Leadership::Unknown))
-                .await;
-        }
+    pub(super) fn is_asked_to_begin(&self) -> bool {
+        !self.is_in_cluster() && matches!(Bootstrap::read(&self.options.directory), Ok(Some(_)))
     }
 
     /// Begins a cluster when the administrator has asked for one.
     async fn begin_when_asked(self: Arc<Self>) {
-        while !self.in_cluster.load(Ordering::Acquire) {
+        while !self.is_in_cluster() {
             match Bootstrap::read(&self.options.directory) {
                 Ok(Some(asked)) => {
                     if let Err(why) = self.begin(&asked).await {
@@ -325,7 +317,7 @@ impl Node {
 
     /// Notes that the node belongs to a cluster.
     pub(super) fn belong(&self) {
-        if self.in_cluster.swap(true, Ordering::AcqRel) {
+        if self.in_cluster.send_replace(true) {
             return;
         }
         let membership = Membership {

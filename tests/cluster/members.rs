@@ -153,8 +153,8 @@ fn change_byte(path: &Path) {
     fs::write(path, bytes).unwrap();
 }
 
-/// What the walk-through of the README does first: nobody is told to begin the cluster once more,
-/// even where the disk is slow.
+/// What the walk-through of the README does first: nobody is told to begin the cluster once more, and the second
+/// node is let in, even where the disk is slow.
 #[test]
 fn a_first_node_that_has_started_leads() {
     let Some(network) = hosts("first node", false) else {
@@ -171,6 +171,7 @@ fn a_first_node_that_has_started_leads() {
     cluster.start_node(0).unwrap();
     let said = cluster.command(0, &["status"]).unwrap();
     assert!(said.contains("all is well"), "{said}");
+    cluster.add_node(&[]).unwrap();
 }
 
 fn command(run: &mut Run, index: usize, arguments: &[&str]) {
