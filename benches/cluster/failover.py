@@ -19,7 +19,13 @@ def main(first, servers):
     # It begins at a server of its own, and may go to any later.
     storage = ClientStorage(servers[int(first)], wait_timeout=60)
     storage.new_addr(servers)
-    db = ZODB.DB(storage)
+    db = None
+    while db is None:
+        try:
+            db = ZODB.DB(storage)
+        except ConflictError:
+            # Another one has just made the root object.
+            pass
     connection = db.open(transaction.TransactionManager())
     manager = connection.transaction_manager
     count = 0
