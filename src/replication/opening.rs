@@ -103,9 +103,9 @@ fn open_file(
     let note_path = Note::path_of(&data_path);
     let resumed = receiving::resume(&data_path).map_err(failed)?;
     let note = match &resumed {
-        Some(note) => Some(note.clone()),
+        Some(note) if has_log => Some(note.clone()),
         None if has_log => read_note(name, &data_path, &note_path)?,
-        None => {
+        _ => {
             warn_of_note(name, &note_path);
             None
         }

@@ -154,11 +154,14 @@ async fn start(
             what: "only a <filestorage>, by itself or in a <blobstorage>, can be replicated"
                 .to_owned(),
         };
-        let file = file_of(&named.storage, None).ok_or_else(not_served)?;
+        let mut file = file_of(&named.storage, None).ok_or_else(not_served)?;
+        let mut database = open::options(config);
+        // Its clients take no part in what is written, and the node does.
+        database.read_only |= std::mem::take(&mut file.read_only);
         storages.push(StorageOptions {
             name: named.name.clone(),
             file,
-            database: open::options(config),
+            database,
         });
     }
     let tls = peer_tls(config, section)?.map(|tls| Arc::new(PeerTls::new(tls)));

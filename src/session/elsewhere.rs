@@ -1,6 +1,7 @@
 //! Transactions that another server decides, and being as up to date as it is.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::tpc::Stage;
 use super::{Outcome, Registered, Session};
@@ -112,7 +113,8 @@ impl Registered {
         };
         let outcome = match voted {
             VotedElsewhere::Voted(told) => {
-                self.set_stage(Stage::VotedElsewhere);
+                let since = Instant::now();
+                self.set_stage(Stage::VotedElsewhere { since });
                 Outcome::Reply(Reply::Value(told))
             }
             VotedElsewhere::Conflicts(told) => {

@@ -62,7 +62,10 @@ impl Session {
             });
         };
         let may_only_read = access == Access::ReadOnly;
-        let storage_is_read_only = database.options.read_only || database.storage.is_read_only();
+        // `read-only` in <zeo> is about this server's clients. Those of other nodes of a cluster, whose
+        // changes come here, are asked there.
+        let server_is_read_only = database.options.read_only && self.remote.is_none();
+        let storage_is_read_only = server_is_read_only || database.storage.is_read_only();
         if !read_only && may_only_read {
             tracing::info!("({label}) may only read storage {storage}, and wants to write it");
             return Outcome::Error(Exception::ReadOnly);

@@ -49,8 +49,8 @@ pub(super) enum Stage {
     Voted { voted: Voted, held: Held },
     /// The session's deputy has it and asks for a vote; the reply is due.
     VotingElsewhere { vote: MessageId<'static> },
-    /// Can be finished, by the deputy.
-    VotedElsewhere,
+    /// Can be finished, by the deputy. Locks are held where the vote was decided.
+    VotedElsewhere { since: Instant },
     /// The committer has it; the finish's reply is due. The committer releases the locks.
     Finishing { finish: MessageId<'static> },
     /// Between two stages, within one call.
@@ -79,7 +79,7 @@ impl ClientTransaction {
     pub(super) fn is_promised(&self) -> bool {
         matches!(
             self.stage,
-            Stage::Voted { .. } | Stage::VotedElsewhere | Stage::Finishing { .. }
+            Stage::Voted { .. } | Stage::VotedElsewhere { .. } | Stage::Finishing { .. }
         )
     }
 
@@ -96,6 +96,7 @@ impl ClientTransaction {
         match &self.stage {
             Stage::Collecting { held, .. } => held.as_ref().map(|held| held.since),
             Stage::Voted { held, .. } | Stage::Attaching { held, .. } => Some(held.since),
+            Stage::VotedElsewhere { since } => Some(*since),
             _ => None,
         }
     }
@@ -106,7 +107,7 @@ impl ClientTransaction {
             Stage::Waiting { .. } | Stage::Attaching { .. } | Stage::VotingElsewhere { .. } => {
                 TransactionStage::Waiting
             }
-            Stage::Voted { .. } | Stage::VotedElsewhere => TransactionStage::Voted,
+            Stage::Voted { .. } | Stage::VotedElsewhere { .. } => TransactionStage::Voted,
             Stage::Finishing { .. } => TransactionStage::Finishing,
             Stage::Moving => TransactionStage::None,
         }
@@ -193,7 +194,7 @@ impl Registered {
         };
         let (voted, held) = match transaction.take_stage() {
             Stage::Voted { voted, held } => (voted, held),
-            Stage::VotedElsewhere => {
+            Stage::VotedElsewhere { .. } => {
                 let finish = id.clone().into_owned();
                 transaction.stage = Stage::Finishing { finish };
                 return self.finish_elsewhere();
@@ -273,9 +274,8 @@ impl Registered {
             Some(Stage::Waiting { claim, .. }) => Some(claim),
             // The deputy goes on to the end.
             Some(Stage::Finishing { .. }) => return self.end_transaction(),
-            Some(Stage::VotingElsewhere { .. } | Stage::VotedElsewhere | Stage::Moving) | None => {
-                None
-            }
+            Some(Stage::VotingElsewhere { .. } | Stage::VotedElsewhere { .. } | Stage::Moving)
+            | None => None,
         };
         // Also one that came back with conflicts is still held there.
         self.abort_elsewhere();

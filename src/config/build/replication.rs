@@ -267,29 +267,14 @@ fn warn(section: &Checked, built: &ReplicationSection, context: &Context<'_>) {
 }
 
 /// Refuses storages that cannot be the same on several hosts.
-pub fn check_storages(
-    section: &Checked,
-    is_read_only: bool,
-    storages: &[NamedStorage],
-) -> Result<(), ConfigError> {
-    if is_read_only {
-        return Err(contradiction(
-            section,
-            section.words(
-                "<zeo> has \"read-only true\", and a node of several must be able to write what the \
-                 others do; take one of the two out (clients that only read say so themselves)",
-                "[zeo] has \"read-only = true\", and a node of several must be able to write what the \
-                 others do; take one of the two out (clients that only read say so themselves)",
-            ),
-        ));
-    }
+pub fn check_storages(section: &Checked, storages: &[NamedStorage]) -> Result<(), ConfigError> {
     for NamedStorage { name, storage } in storages {
         if let Some(why) = why_not(storage) {
             return Err(contradiction(
                 section,
                 format!(
-                    "storage {name:?} cannot be replicated: {why}. Only FileStorages that can be \
-                     written are, also those in a blobstorage; serve {name:?} by a server of its own, \
+                    "storage {name:?} cannot be replicated: {why}. Only FileStorages \
+                     are, also those in a blobstorage; serve {name:?} by a server of its own, \
                      or change it"
                 ),
             ));
@@ -300,7 +285,6 @@ pub fn check_storages(
 
 fn why_not(storage: &StorageConfig) -> Option<&'static str> {
     match storage {
-        StorageConfig::File(file) if file.read_only => Some("it is read-only"),
         StorageConfig::File(file) if file.create => Some(
             "\"create\" empties it at each start, and what is written is the other nodes', too",
         ),

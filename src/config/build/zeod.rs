@@ -51,7 +51,7 @@ pub fn zeod(
             zeo.monitor_address.as_ref(),
         ];
         let built = replication::replication(section, &others, context)?;
-        replication::check_storages(section, zeo.read_only, storages)?;
+        replication::check_storages(section, storages)?;
         zeod.replication = Some(built);
     }
     check_password(section, &zeod, ssl)?;

@@ -1,6 +1,7 @@
 //! Transactions that another server decides, by deputies that do as they are told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -9,8 +10,8 @@ use super::{STORAGE, options};
 use crate::session::DatabaseMap;
 use crate::storage::{MappingStorage, Result};
 use crate::transaction::{
-    Authority, CommitRequest, Database, Delivery, Deputy, Inbox, PackDone, Remote, Term,
-    TransactionBuffer, VotedElsewhere,
+    Authority, CommitRequest, Database, DatabaseOptions, Delivery, Deputy, Inbox, PackDone, Remote,
+    Term, TransactionBuffer, VotedElsewhere,
 };
 use crate::types::{Oid, Tid};
 use crate::wire::{Request, Value};
@@ -160,16 +161,41 @@ fn conflicting(client: &mut Client) {
 
 #[test]
 fn after_conflicts_the_next_vote_has_the_resolution_too() {
-    let (_database, mut client, asked) = served();
+    let (database, mut client, asked) = served();
+    database.set_transaction_timeout(Some(Duration::from_secs(5)));
     conflicting(&mut client);
     client.store(1, 1, Tid::from_u64(2), b"resolved");
     let id = client.send_vote(1);
     assert_eq!(take(&asked), ["vote 1", "vote 2"]);
     let voted = VotedElsewhere::Voted(Value::List(Vec::new()));
     client.session.inbox().push(Delivery::VotedElsewhere(voted));
+    assert_eq!(client.session.deadline(), None);
     assert_eq!(client.wait_for(id), Ok(Value::List(Vec::new())));
+    assert!(client.session.deadline().is_some());
     client.send_finish(1);
+    assert_eq!(client.session.deadline(), None);
     assert_eq!(take(&asked), ["finish"]);
+}
+
+#[test]
+fn a_read_only_server_refuses_its_own_writers_and_not_those_of_other_servers() {
+    let options = DatabaseOptions {
+        read_only: true,
+        ..options()
+    };
+    let storage = Arc::new(MappingStorage::new("mapping"));
+    let database = Database::start(STORAGE, storage, options).unwrap();
+    let databases = Arc::new(DatabaseMap::from([(STORAGE.to_owned(), database)]));
+    let mut own = Client::new(Arc::clone(&databases));
+    let refused = own.register(STORAGE, false).unwrap_err();
+    assert_eq!(refused.name(), "ReadOnlyError");
+    let mut other = Client::new(databases);
+    other.session = other.session.for_remote(Remote {
+        node: 2,
+        session: 7,
+    });
+    other.register(STORAGE, false).unwrap();
+    other.begin(1);
 }
 
 #[test]
