@@ -109,6 +109,17 @@ pub enum NodeError {
         /// Why.
         source: StorageError,
     },
+    /// A storage whose file is damaged.
+    #[error(
+        "storage {name}: {source}. If other nodes have this storage, let this node have it from them: \
+         \"A disk is lost\" in docs/redundancy.md tells how"
+    )]
+    Damaged {
+        /// The storage.
+        name: String,
+        /// What is wrong.
+        source: StorageError,
+    },
     /// Its group.
     #[error(transparent)]
     Group(#[from] GroupError),

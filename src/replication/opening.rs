@@ -113,7 +113,13 @@ fn open_file(
     file.durability = Durability::Logged {
         synced_bytes: note.as_ref().map(|note| note.mark.length),
     };
-    let storage = FileStorage::open(Arc::new(RealDisk), file).map_err(failed)?;
+    let storage = FileStorage::open(Arc::new(RealDisk), file).map_err(|source| match source {
+        StorageError::Corrupt { .. } => NodeError::Damaged {
+            name: name.to_owned(),
+            source,
+        },
+        _ => failed(source),
+    })?;
     if let Some(note) = &resumed {
         receiving::resumed(note, &data_path).map_err(failed)?;
     }

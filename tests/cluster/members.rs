@@ -153,6 +153,29 @@ fn change_byte(path: &Path) {
     fs::write(path, bytes).unwrap();
 }
 
+/// A node stops at damage inside its file, and says who has what was there.
+#[test]
+fn a_damaged_file_is_had_from_the_others() {
+    const NODE: usize = 1;
+    let Some(mut run) = Run::start("damaged file", Start::default()) else {
+        return;
+    };
+    run.load.await_progress(100);
+    run.cluster.nodes[NODE].stop().unwrap();
+    let place = run.cluster.nodes[NODE].storage(1);
+    fs::remove_file(place.join("Data.fs.index")).unwrap();
+    let data = place.join("Data.fs");
+    let mut bytes = fs::read(&data).unwrap();
+    // Some transactions are large: they begin and end somewhere in this.
+    let length = bytes.len();
+    bytes[length / 4..length / 4 * 3].fill(0x5a);
+    fs::write(data, bytes).unwrap();
+    let error = run.cluster.start_node(NODE).unwrap_err().to_string();
+    assert!(error.contains("\"A disk is lost\" in docs/"), "{error}");
+    run.replace(NODE);
+    run.finish();
+}
+
 /// What the walk-through of the README does first: nobody is told to begin the cluster once more, and the second
 /// node is let in, even where the disk is slow.
 #[test]
