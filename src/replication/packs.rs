@@ -172,6 +172,13 @@ impl Packs {
         let _ = idle.wait_for(|idle| *idle).await;
     }
 
+    /// Waits until no pack is to be done that the log asks for there or before.
+    pub async fn done_upto(&self, log_index: u64) {
+        let mut changes = self.idle.subscribe();
+        let is_due = |job: &PackJob| job.log_index <= log_index;
+        while self.jobs().iter().any(is_due) && changes.changed().await.is_ok() {}
+    }
+
     /// Begins none any more; what is not done is done by the next run.
     pub fn close(&self) {
         let waiting = {
@@ -204,4 +211,34 @@ fn is_this_nodes_own(error: &StorageError) -> bool {
             | StorageError::PackInterrupted
             | StorageError::AlreadyPacking
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::types::Tid;
+
+    #[tokio::test]
+    async fn the_end_of_a_pack_is_waited_for() {
+        let job = PackJob {
+            log_index: 5,
+            stop: Tid::from_u64(1),
+            gc: true,
+            until: Tid::from_u64(1),
+        };
+        let packs = Packs::new(vec![job]);
+        packs.done_upto(4).await;
+        let mut waiting = std::pin::pin!(packs.done_upto(5));
+        let a_moment = Duration::from_millis(1);
+        assert!(timeout(a_moment, &mut waiting).await.is_err());
+        packs.add(PackJob {
+            log_index: 6,
+            ..job
+        });
+        assert!(timeout(a_moment, &mut waiting).await.is_err());
+        packs.replace(Vec::new());
+        waiting.await;
+    }
 }

@@ -284,7 +284,21 @@ impl Replica {
                 let log_index = self.propose(group, &Order::Pack { stop, gc }).await?;
                 Ok(Answer::Pack { log_index })
             }
+            Question::Packed { log_index } => {
+                let done = self.applier.packs.done_upto(log_index);
+                match tokio::time::timeout(PACK_ANSWER_TIME, done).await {
+                    Ok(()) => Ok(Answer::Pack { log_index }),
+                    Err(_) => Ok(Answer::Packing),
+                }
+            }
         }
+    }
+
+    /// The leader takes no undo and no other pack while it packs: whoever has asked for a pack and was
+    /// told that it is done may ask for these.
+    async fn packed_by_leader(&self, log_index: u64) {
+        let question = Question::Packed { log_index };
+        while matches!(self.ask(&question).await, Ok(Answer::Packing)) {}
     }
 
     async fn propose(&self, group: &Group, order: &Order) -> std::result::Result<u64, String> {
@@ -308,6 +322,8 @@ impl Replica {
     }
 }
 
+/// So long the leader waits for the end of a pack before it says that there is none yet.
+const PACK_ANSWER_TIME: Duration = Duration::from_millis(500);
 pub(super) const STARTING: &str = "this server is still starting";
 const NOT_LEADING: &str = "this server does not lead the storage's cluster any more";
 
@@ -404,7 +420,15 @@ impl Authority for SharedReplica {
         self.0.runtime.spawn(async move {
             match replica.ask(&Question::Pack { stop }).await {
                 Ok(Answer::Pack { log_index }) => {
-                    replica.applier.packs.when_done(log_index, done);
+                    let asking = Arc::clone(&replica);
+                    let here = Box::new(move |packed: Result<()>| {
+                        let runtime = asking.runtime.clone();
+                        runtime.spawn(async move {
+                            asking.packed_by_leader(log_index).await;
+                            done(packed);
+                        });
+                    });
+                    replica.applier.packs.when_done(log_index, here);
                 }
                 Ok(Answer::No { why }) | Err(why) => done(Err(StorageError::Elsewhere { why })),
                 Ok(other) => {

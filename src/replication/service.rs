@@ -18,6 +18,11 @@ pub enum Question {
         /// To this time.
         stop: Tid,
     },
+    /// Whether the leader has done a pack. It waits a moment for that before it answers.
+    Packed {
+        /// The pack's place in the log.
+        log_index: u64,
+    },
 }
 
 /// What the leader says.
@@ -33,6 +38,8 @@ pub enum Answer {
         /// Its index.
         log_index: u64,
     },
+    /// The pack is not done yet.
+    Packing,
     /// It will not be.
     No {
         /// In words.
@@ -67,6 +74,8 @@ impl Answer {
 const OIDS: u8 = 0;
 const PACK: u8 = 1;
 const NO: u8 = 2;
+const PACKED: u8 = 3;
+const PACKING: u8 = 4;
 
 impl Layout for Question {
     fn put(&self, out: &mut Vec<u8>) {
@@ -79,6 +88,10 @@ impl Layout for Question {
                 out.push(PACK);
                 put_u64(stop.to_u64(), out);
             }
+            Self::Packed { log_index } => {
+                out.push(PACKED);
+                put_u64(*log_index, out);
+            }
         }
     }
 
@@ -89,6 +102,9 @@ impl Layout for Question {
             }),
             PACK => Ok(Self::Pack {
                 stop: Tid::from_u64(from.u64("a pack time")?),
+            }),
+            PACKED => Ok(Self::Packed {
+                log_index: from.u64("a log index")?,
             }),
             other => Err(DecodeError::Value {
                 what: "a question",
@@ -109,6 +125,7 @@ impl Layout for Answer {
                 out.push(PACK);
                 put_u64(*log_index, out);
             }
+            Self::Packing => out.push(PACKING),
             Self::No { why } => {
                 out.push(NO);
                 put_length(why.len(), out);
@@ -125,6 +142,7 @@ impl Layout for Answer {
             PACK => Ok(Self::Pack {
                 log_index: from.u64("a log index")?,
             }),
+            PACKING => Ok(Self::Packing),
             NO => {
                 let length = from.u64("a text's length")?;
                 let why = from.bytes(length, "a text")?;
@@ -151,12 +169,14 @@ mod tests {
             Question::Pack {
                 stop: Tid::from_u64(8),
             },
+            Question::Packed { log_index: 5 },
         ] {
             assert_eq!(Question::decode(question.encode()).unwrap(), question);
         }
         for answer in [
             Answer::Oids { last: 9 },
             Answer::Pack { log_index: 3 },
+            Answer::Packing,
             Answer::No {
                 why: "a pack runs".to_owned(),
             },
