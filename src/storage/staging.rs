@@ -27,9 +27,9 @@ use super::blob::{BlobDirectory, BlobFile, PendingBlob, make_directory};
 use super::{Result, StagedBody, StorageError};
 use crate::disk::{Access, Disk, DiskFile, OpenMode, Precedence};
 
-/// The directory's name in the blob directory's `tmp`; zeod's blob uploads,
-/// which a start removes, are called otherwise.
-const IN_BLOB_DIRECTORY: &str = "zeod-staged";
+/// The directory's name in the blob directory. Not in its `tmp`, which clients that share it
+/// expect to have for themselves.
+const IN_BLOB_DIRECTORY: &str = ".zeod-staged";
 /// Behind the name of `Data.fs`, where there is no blob directory.
 const BESIDE_DATA: &str = ".staged";
 const INCOMING: &str = "incoming-";
@@ -89,7 +89,7 @@ impl StagingArea {
         precedence: Arc<Precedence>,
     ) -> Result<Arc<Self>> {
         let path = if let Some(blobs) = blobs {
-            blobs.temporary_path().join(IN_BLOB_DIRECTORY)
+            blobs.path().join(IN_BLOB_DIRECTORY)
         } else {
             let mut name = data_path.as_os_str().to_owned();
             name.push(BESIDE_DATA);
