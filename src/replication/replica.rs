@@ -422,6 +422,9 @@ impl Authority for SharedReplica {
                 Ok(Answer::Pack { log_index }) => {
                     let asking = Arc::clone(&replica);
                     let here = Box::new(move |packed: Result<()>| {
+                        if packed.is_err() {
+                            return done(packed);
+                        }
                         let runtime = asking.runtime.clone();
                         runtime.spawn(async move {
                             asking.packed_by_leader(log_index).await;
