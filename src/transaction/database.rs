@@ -58,13 +58,24 @@ pub struct Database {
 
 /// Who is told what.
 ///
-/// Invariant: while the hub is locked, the storage's last transaction, the
-/// queue's newest entry and what was left in every inbox are the same point in
-/// the history.
+/// Invariant: while the hub is locked, `told`, the queue's newest entry and what
+/// was left in every inbox are the same point in the history. The storage is
+/// there too, or ahead of it: a state that another server sent is in place
+/// before anybody can be told what has changed.
 #[derive(Debug)]
 struct Hub {
+    /// The last transaction that everybody was told of.
+    told: Tid,
     queue: InvalidationQueue,
     inboxes: Vec<Arc<Inbox>>,
+}
+
+impl Hub {
+    fn tell(&mut self, invalidation: &Arc<Invalidation>) {
+        debug_assert!(invalidation.tid > self.told, "told in order");
+        self.told = invalidation.tid;
+        self.queue.push(Arc::clone(invalidation));
+    }
 }
 
 impl Database {
@@ -117,6 +128,7 @@ impl Database {
             committer: Committer::new(log, TidClock::after(last_tid)),
             authority,
             hub: Mutex::new(Hub {
+                told: last_tid,
                 queue,
                 inboxes: Vec::new(),
             }),
@@ -168,7 +180,7 @@ impl Database {
     pub fn register(&self, inbox: &Arc<Inbox>) -> Tid {
         let mut hub = self.hub.lock();
         hub.inboxes.push(Arc::clone(inbox));
-        self.storage.last_tid()
+        hub.told
     }
 
     /// Removes a connection.
@@ -331,7 +343,7 @@ impl Database {
                 size_bytes: self.storage.size_bytes(),
             };
             for invalidation in &invalidations {
-                hub.queue.push(Arc::clone(invalidation));
+                hub.tell(invalidation);
                 self.stats.commits.increment();
             }
             for inbox in &hub.inboxes {
@@ -358,7 +370,7 @@ impl Database {
         };
         let mut hub = self.hub.lock();
         publish();
-        hub.queue.push(Arc::clone(&invalidation));
+        hub.tell(&invalidation);
         let told = Told {
             invalidations: std::slice::from_ref(&invalidation),
             origins: std::slice::from_ref(&origin),
@@ -391,7 +403,8 @@ impl Database {
         let size = self.options.invalidation_queue_size;
         let mut hub = self.hub.lock();
         let last = self.storage.last_invalidations(size)?;
-        hub.queue = InvalidationQueue::new(size, last, self.storage.last_tid());
+        hub.told = self.storage.last_tid();
+        hub.queue = InvalidationQueue::new(size, last, hub.told);
         for inbox in &hub.inboxes {
             inbox.push(Delivery::Close(
                 "the storage was brought up to date as a whole",

@@ -231,6 +231,29 @@ fn others_are_told_of_a_transaction_and_its_own_client_of_its_end() {
     assert_eq!(other.invalidations(), [(tid, vec![oid(1)])]);
 }
 
+/// A state that is received changes the storage before anybody can be told of it.
+#[test]
+fn a_client_that_comes_in_between_is_told_of_what_the_storage_has_already() {
+    let storage = Arc::new(MappingStorage::new("mapping"));
+    let authority = Arc::new(Other {
+        asked: Asked::default(),
+        catches_up: CatchesUp::Yes,
+        term: Mutex::default(),
+    });
+    let database =
+        Database::with_authority(STORAGE, Arc::clone(&storage) as _, options(), authority);
+    let database = Arc::new(database.unwrap());
+    let changes = Database::start(STORAGE, storage, options()).unwrap();
+    let mut changing = Client::new(Arc::new(DatabaseMap::from([(STORAGE.to_owned(), changes)])));
+    changing.register(STORAGE, false).unwrap();
+    let tid = changing.commit(&[(1, Tid::ZERO, b"data")]);
+    let databases = DatabaseMap::from([(STORAGE.to_owned(), Arc::clone(&database))]);
+    let mut client = Client::new(Arc::new(databases));
+    assert_eq!(client.register(STORAGE, true), Ok(Value::from(Tid::ZERO)));
+    database.announce(tid, vec![oid(1)], None, || {});
+    assert_eq!(client.invalidations(), [(tid, vec![oid(1)])]);
+}
+
 /// It keeps the locks for the next vote, which never comes to be one.
 #[test]
 fn a_session_of_another_server_leaves_no_locks_where_nobody_decides_any_more() {

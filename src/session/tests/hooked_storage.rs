@@ -16,8 +16,6 @@ pub struct HookedStorage {
     inner: MappingStorage,
     /// Runs before and after what was appended is made seen.
     pub around_publish: Hook,
-    /// Runs between reading the last tid and giving it to who asked.
-    pub after_last_tid: Hook,
 }
 
 impl HookedStorage {
@@ -25,7 +23,6 @@ impl HookedStorage {
         Self {
             inner: MappingStorage::new("hooked"),
             around_publish: Hook::new(),
-            after_last_tid: Hook::new(),
         }
     }
 }
@@ -52,9 +49,7 @@ impl Storage for HookedStorage {
     }
 
     fn last_tid(&self) -> Tid {
-        let tid = self.inner.last_tid();
-        run(&self.after_last_tid);
-        tid
+        self.inner.last_tid()
     }
 
     fn object_count(&self) -> u64 {

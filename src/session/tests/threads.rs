@@ -1,10 +1,9 @@
 //! Several clients at once, each on a thread of its own.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use super::Server;
 use super::client::{Client, Event, invalidation, load, oid, tid};
@@ -226,38 +225,4 @@ fn nobody_is_told_before_what_is_new_can_be_loaded() {
     assert_eq!(calls.load(Ordering::SeqCst), 2);
     assert!(!told_early.load(Ordering::SeqCst));
     assert_eq!(reader.invalidations().len(), 1);
-}
-
-#[test]
-fn no_commit_falls_between_a_registers_answer_and_its_subscription() {
-    let (server, storage) = hooked();
-    let mut writer = server.client();
-    let mut newcomer = server.stranger();
-    let committed = Arc::new(AtomicBool::new(false));
-    // The register has read the last tid: now a commit gets its chance.
-    let read = Arc::new(Barrier::new(2));
-    let once = AtomicBool::new(true);
-    let (at_read, seen) = (Arc::clone(&read), Arc::clone(&committed));
-    let hook = move || {
-        if once.swap(false, Ordering::SeqCst) {
-            at_read.wait();
-            let deadline = Instant::now() + Duration::from_millis(200);
-            while !seen.load(Ordering::SeqCst) && Instant::now() < deadline {
-                thread::yield_now();
-            }
-        }
-    };
-    writer.vote_store(1, 1, Tid::ZERO);
-    assert!(storage.after_last_tid.set(Box::new(hook)).is_ok());
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            read.wait();
-            writer.finish(1).unwrap();
-            committed.store(true, Ordering::SeqCst);
-        });
-        let from = tid(&newcomer.register(super::STORAGE, false).unwrap());
-        assert_eq!(from, Tid::ZERO);
-    });
-    let last = server.database.storage.last_tid();
-    assert_eq!(newcomer.invalidations(), [(last, vec![oid(1)])]);
 }
