@@ -75,6 +75,15 @@ struct State {
     packs_done: u64,
 }
 
+impl State {
+    /// Has no pack been asked for or done since `before`? A note of `before` has the
+    /// last transaction of now, up to which a pack would be carried out that is
+    /// applied again; and the files of now.
+    fn is_of_packs_of(&self, before: &Self) -> bool {
+        (self.pack_orders, self.packs_done) == (before.pack_orders, before.packs_done)
+    }
+}
+
 impl Applier {
     /// For a storage that was opened by `found`.
     pub fn new(
@@ -349,8 +358,7 @@ impl Applier {
             let synced = self.storage.sync()?;
             {
                 let is_switching = self.writing.lock();
-                // Otherwise the files were exchanged meanwhile.
-                if !*is_switching && self.state.lock().packs_done == before.packs_done {
+                if !*is_switching && self.state.lock().is_of_packs_of(&before) {
                     let note = self.note_of(before, synced);
                     note.write(&self.note_path)?;
                     *self.noted.lock() = note.applied;

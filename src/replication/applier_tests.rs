@@ -1,14 +1,20 @@
 use std::path::Path;
 
+use bytes::Bytes;
 use openraft::CommittedLeaderId;
 
 use super::*;
 use crate::disk::RealDisk;
+use crate::replication::command::{Commit, Commits, Payload, Record};
 use crate::replication::files::open_area;
 use crate::replication::net::memory::MemoryNetwork;
 use crate::replication::staging::Staging;
 use crate::replication::standstill::PACK_PATIENCE;
+use crate::storage::StagedRecordKind;
+
 use crate::storage::file::FileOptions;
+use crate::transaction::{Inbox, Remote};
+use crate::types::{Oid, Tid, TransactionMeta};
 
 /// Of a node that nobody serves: no pack is carried out.
 fn applier(directory: &Path, note: Note) -> Arc<Applier> {
@@ -67,6 +73,7 @@ async fn a_note_counts_nothing_that_is_applied_again() {
     let before = applier.state.lock().clone();
     pack(&applier, 2).await;
     let synced = applier.storage.sync().unwrap();
+    assert!(!applier.state.lock().is_of_packs_of(&before));
     let note = applier.note_of(before, synced);
     assert_eq!(note.applied, Some(log_id(1)));
     assert_eq!((note.pack_orders, note.packs.len()), (1, 1));
@@ -74,4 +81,49 @@ async fn a_note_counts_nothing_that_is_applied_again() {
     let now = applier.note(synced);
     assert_eq!(now.applied, Some(log_id(2)));
     assert_eq!((now.pack_orders, now.packs.len()), (2, 2));
+}
+
+/// It was voted before the pack that stands before it. The node that proposed it tells the
+/// deputy, which votes again: a client that was told of a failure by then would be told wrong.
+#[tokio::test]
+async fn who_has_a_transaction_that_a_pack_outdates_hears_of_it_from_the_deputy_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let applier = applier(directory.path(), Note::default());
+    pack(&applier, 1).await;
+    let inbox = Arc::<Inbox>::default();
+    let session = applier.finishing.number();
+    applier.finishing.wait(session, &inbox);
+    let node = applier.node;
+    let undo = Commit {
+        tid: Tid::from_u64(1),
+        remote: Some(Remote { node, session }),
+        meta: TransactionMeta {
+            tid: None,
+            status: b' ',
+            user: Vec::new(),
+            description: Vec::new(),
+            extension: Vec::new(),
+        },
+        records: vec![Record {
+            oid: Oid::from_u64(1),
+            kind: StagedRecordKind::Undo {
+                to: Some(Tid::from_u64(0)),
+            },
+            start: 0,
+            length: 0,
+        }],
+        payload: Payload::Inline(Bytes::new()),
+        pack_orders: 0,
+        blobs: Vec::new(),
+    };
+    let commits = Commits {
+        term: 1,
+        proposer: 2,
+        batch: 1,
+        transactions: vec![undo],
+    };
+    applier.commit(log_id(2), commits).await;
+    assert_eq!(applier.storage.last_tid(), Tid::ZERO);
+    assert!(applier.finishing.waits(session));
+    assert!(!inbox.is_filled());
 }

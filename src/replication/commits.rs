@@ -93,18 +93,16 @@ impl Applier {
 
     /// Undo, and what else looks back, was voted on what was there. A pack that
     /// stands before it in the log, and not before its vote, may take that away:
-    /// then nothing of it is done, on any node.
+    /// then nothing of it is done, on any node. A client of another node than the
+    /// one that proposed it goes on waiting: its deputy hears of it there, and
+    /// votes again.
     fn without_outdated(&self, fresh: Vec<Fresh>) -> Vec<Fresh> {
         let orders = self.pack_orders();
         let is_outdated =
             |fresh: &Fresh| fresh.commit.looks_back() && fresh.commit.pack_orders != orders;
         let (outdated, fresh): (Vec<_>, Vec<_>) = fresh.into_iter().partition(is_outdated);
-        for Fresh { commit, own } in outdated {
-            let remote = commit.remote.filter(|remote| remote.node == self.node);
-            let waiting = remote.and_then(|remote| self.finishing.take(remote.session));
-            let mut origin = own.map_or_else(Origin::default, |(_, origin, _)| origin);
-            origin.inbox = waiting.or(origin.inbox);
-            if let Some(database) = self.database() {
+        for Fresh { own, .. } in outdated {
+            if let (Some((_, origin, _)), Some(database)) = (own, self.database()) {
                 database.fail(vec![origin], &PACKED.into());
             }
         }
