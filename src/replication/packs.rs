@@ -126,16 +126,10 @@ impl Packs {
 
     fn ended(self: &Arc<Self>, job: PackJob, packed: Result<()>, database: &Weak<Database>) {
         let error = packed.err();
-        let is_own = error.as_ref().is_some_and(is_this_nodes_own);
-        if is_own && !self.state.lock().is_closed {
-            tracing::warn!(
-                "the pack is tried again in {} s, for all nodes have to do it",
-                RETRY_PAUSE.as_secs()
-            );
-            let mut state = self.state.lock();
-            if !state.is_closed {
-                self.stopped.wait_for(&mut state, RETRY_PAUSE);
-            }
+        let is_own = error.as_ref().is_some_and(|error| !is_every_nodes(error));
+        let is_damaged = error.as_ref().is_some_and(is_damage);
+        if is_own {
+            self.pause_before_retry();
         }
         let mut tell = Vec::new();
         let text = error.map(|error| error.to_string());
@@ -150,7 +144,8 @@ impl Packs {
                 state.ended = Some((job.log_index, text.clone()));
                 self.idle.send_replace(state.jobs.is_empty());
             }
-            let ends = |at: u64| !is_own && at <= job.log_index;
+            let is_told = !is_own || is_damaged;
+            let ends = |at: u64| is_told && at <= job.log_index;
             let (told, rest) = state.waiting.drain(..).partition(|(at, _)| ends(*at));
             tell.extend::<Vec<_>>(told);
             state.waiting = rest;
@@ -159,6 +154,17 @@ impl Packs {
             done(as_result(text.clone()));
         }
         self.run(database);
+    }
+
+    fn pause_before_retry(&self) {
+        let mut state = self.state.lock();
+        if !state.is_closed {
+            tracing::warn!(
+                "the pack is tried again in {} s, for all nodes have to do it",
+                RETRY_PAUSE.as_secs()
+            );
+            self.stopped.wait_for(&mut state, RETRY_PAUSE);
+        }
     }
 
     /// Is nothing to be done?
@@ -200,17 +206,21 @@ fn as_result(error: Option<String>) -> Result<()> {
     }
 }
 
-/// Would the pack have succeeded but for this node's disk?
-fn is_this_nodes_own(error: &StorageError) -> bool {
+/// Does the pack fail on every node, for what the log holds? Everything else is of
+/// this node alone, and a pack that it left out would leave it with another file.
+fn is_every_nodes(error: &StorageError) -> bool {
     matches!(
         error,
-        StorageError::Io { .. }
-            | StorageError::NoSpace { .. }
-            | StorageError::WritingStopped { .. }
-            | StorageError::ChangedOutside { .. }
-            | StorageError::PackInterrupted
-            | StorageError::AlreadyPacking
+        StorageError::InvalidPackTime
+            | StorageError::PackedLater
+            | StorageError::DanglingReference { .. }
+            | StorageError::UnknownReferences { .. }
     )
+}
+
+/// Does it take somebody to repair the file before the pack can succeed?
+fn is_damage(error: &StorageError) -> bool {
+    matches!(error, StorageError::Corrupt { .. })
 }
 
 #[cfg(test)]
@@ -240,5 +250,20 @@ mod tests {
         assert!(timeout(a_moment, &mut waiting).await.is_err());
         packs.replace(Vec::new());
         waiting.await;
+    }
+
+    #[test]
+    fn a_pack_is_given_up_only_for_what_every_node_finds() {
+        let note = StorageError::Elsewhere {
+            why: "Data.fs.raft: no space left on device".to_owned(),
+        };
+        assert!(!is_every_nodes(&note));
+        let damage = StorageError::Corrupt {
+            file: "Data.fs".to_owned(),
+            problem: "no transaction".to_owned(),
+            position: 4,
+        };
+        assert!(!is_every_nodes(&damage) && is_damage(&damage));
+        assert!(is_every_nodes(&StorageError::PackedLater));
     }
 }
