@@ -231,7 +231,10 @@ impl Proposer {
                 self.counters.proposals_refused.increment();
                 tracing::debug!("a batch of commits is not in the log: {error}");
                 if let Some(proposed) = self.applier.pending.take(number) {
-                    self.send_away(proposed.origins);
+                    match error {
+                        ProposeError::Refused { .. } => self.send_away(proposed.origins),
+                        ProposeError::Unknown { .. } => self.leave_open(proposed.origins),
+                    }
                 }
             }
         }
@@ -249,6 +252,14 @@ impl Proposer {
         let database = self.database.get().and_then(Weak::upgrade);
         if let Some(database) = database.filter(|_| !origins.is_empty()) {
             database.send_away(origins, NOT_LEADING);
+        }
+    }
+
+    /// A state that another leader sent may have it.
+    fn leave_open(&self, origins: Vec<Origin>) {
+        let database = self.database.get().and_then(Weak::upgrade);
+        if let Some(database) = database.filter(|_| !origins.is_empty()) {
+            database.leave_open(origins, LOST);
         }
     }
 
@@ -270,6 +281,7 @@ async fn until_decided(group: &Group, term: Term) {
 }
 
 const NOT_LEADING: &str = "this server lost its leadership after the vote; nothing was committed";
+const LOST: &str = "this server lost its leadership during the commit";
 
 impl Queue {
     fn may_propose(&self) -> bool {

@@ -319,6 +319,17 @@ impl Database {
         drop(origins);
     }
 
+    /// Whether these were committed is not known here: those who asked find out
+    /// for themselves.
+    pub fn leave_open(&self, origins: Vec<Origin>, why: &'static str) {
+        for origin in &origins {
+            for inbox in origin.inbox.iter().chain(&origin.apart) {
+                inbox.push(Delivery::Close(why));
+            }
+        }
+        drop(origins);
+    }
+
     /// Makes what the storage has appended seen, tells everybody, and releases
     /// the locks. `origins` are those who asked for each.
     pub fn publish(&self, committing: &[Committing], origins: Vec<Origin>) {
