@@ -3,7 +3,7 @@
 use super::connection::Connection;
 use super::error::CallError;
 use crate::types::{Oid, Tid};
-use crate::wire::{Request, Value};
+use crate::wire::{LEADERSHIP, Request, Value};
 
 /// What a storage is and can do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +20,9 @@ pub struct Info {
     pub supports_record_iternext: bool,
     /// The interfaces that a client may rely on: module and name.
     pub interfaces: Vec<(String, String)>,
+    /// Between the nodes of a cluster: the leadership for which this connection's
+    /// transactions are taken, and for no other.
+    pub leadership: Option<u64>,
 }
 
 /// A revision of an object.
@@ -202,7 +205,9 @@ fn read_info(value: &Value<'_>) -> Option<Info> {
         _ => None,
     };
     let interfaces = value.get("interfaces").and_then(Value::as_items);
+    let leadership = value.get(LEADERSHIP).and_then(Value::as_count);
     Some(Info {
+        leadership,
         length: count("length"),
         size: count("size"),
         name: value.get("name")?.as_str()?.to_owned(),

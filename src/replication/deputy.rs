@@ -174,6 +174,7 @@ struct Courier {
 /// The connection to a leader.
 struct Way {
     connection: Connection,
+    /// All that goes this way is committed under this leadership, or never.
     term: Term,
     key: TransactionKey,
     /// Operations that were sent. None: the transaction was not begun there.
@@ -404,10 +405,15 @@ impl Way {
                 return None;
             }
         };
-        match connection.register(replica.name(), false).await {
-            Ok(_) => Some(Self {
+        let registered = async {
+            connection.register(replica.name(), false).await?;
+            connection.get_info().await
+        };
+        match registered.await {
+            Ok(info) => Some(Self {
                 connection,
-                term,
+                // What this node knows may be an older one.
+                term: info.leadership.unwrap_or(term),
                 key: TransactionKey::Int(i128::from(number)),
                 sent: None,
             }),

@@ -38,7 +38,7 @@ pub use outbox::Outbox;
 
 use crate::stats::Client;
 use crate::storage::StorageError;
-use crate::transaction::{Authority, Blocking, Database, Deputy, Inbox, Remote};
+use crate::transaction::{Authority, Blocking, Database, Deputy, Inbox, Remote, Term};
 use crate::types::Tid;
 use crate::wire::{Exception, MessageId, Reply, Request, Value};
 use answer::Tally;
@@ -115,6 +115,10 @@ struct Registered {
     deputy: Option<Box<dyn Deputy>>,
     /// As in [`Session`].
     remote: Option<Remote>,
+    /// The leadership that such a session came for. No transaction of it is taken
+    /// under another one: the node that it acts for tells by the log's entries of
+    /// this one what became of a commit.
+    leadership: Option<Term>,
     iterators: Iterators,
     /// A blob that the client is sending.
     upload: Option<blob::Upload>,

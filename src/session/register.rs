@@ -7,7 +7,7 @@ use super::elsewhere::Awaited;
 use super::{Outcome, Registered, Session, Tally, in_the_log, waiting};
 use crate::transaction::Blocking;
 use crate::types::Tid;
-use crate::wire::{Exception, MessageId, Reply, Value};
+use crate::wire::{Exception, LEADERSHIP, MessageId, Reply, Value};
 
 impl Session {
     /// Chooses a storage. From the transaction that the reply names on, the
@@ -74,6 +74,7 @@ impl Session {
             return Outcome::Error(Exception::ReadOnly);
         }
         let database = Arc::clone(database);
+        let leadership = self.remote.and_then(|_| database.term());
         let seen = match self.remote {
             None => database.register(&self.inbox),
             Some(_) => database.storage.last_tid(),
@@ -95,6 +96,7 @@ impl Session {
             transaction: None,
             deputy: None,
             remote: self.remote,
+            leadership,
             iterators: super::Iterators::default(),
             upload: None,
             sends: super::BlobSends::default(),
@@ -112,7 +114,7 @@ impl Registered {
             Value::Tuple(vec![Value::Str(module.into()), Value::Str(name.into())])
         };
         let interfaces = description.interfaces.iter().map(interface).collect();
-        let info = [
+        let mut info = vec![
             ("length", number(storage.object_count())),
             ("size", number(storage.size_bytes())),
             ("name", Value::Str(description.name.as_str().into())),
@@ -123,6 +125,8 @@ impl Registered {
             ),
             ("interfaces", Value::Tuple(interfaces)),
         ];
+        // Clients get what the reference gives.
+        info.extend(self.leadership.map(|term| (LEADERSHIP, number(term))));
         Outcome::Reply(Reply::Value(dict(info)))
     }
 

@@ -36,7 +36,8 @@ impl Registered {
             self.release_held(held);
             return Outcome::Error(exception);
         }
-        let Some(term) = self.database.term() else {
+        let is_its = |term: &Term| self.remote.is_none() || self.leadership == Some(*term);
+        let Some(term) = self.database.term().filter(is_its) else {
             // After a conflict that was handed back there are some.
             drop(held);
             if self.remote.is_some() {

@@ -45,7 +45,7 @@ pub use pickle::{
 };
 pub use record_class::class_name;
 pub use remote_exception::RemoteException;
-pub use reply::{Conflict, Reply, ServerCall, encode_call, encode_error, encode_reply};
+pub use reply::{Conflict, LEADERSHIP, Reply, ServerCall, encode_call, encode_error, encode_reply};
 pub use request::{
     DecodeError, Message, MessageId, Method, Request, TransactionKey, decode, encode_heartbeat,
     encode_request,

@@ -8,6 +8,10 @@ use super::request::MessageId;
 use super::value::Value;
 use crate::types::{Oid, Tid};
 
+/// Between the nodes of a cluster `get_info` tells the leadership for which a connection's
+/// transactions are taken, by this key. A node that does not know it tells nothing.
+pub const LEADERSHIP: &str = "zeod.leadership";
+
 /// The result of a call.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply<'a> {

@@ -14,7 +14,7 @@ use crate::transaction::{
     Term, TransactionBuffer, VotedElsewhere,
 };
 use crate::types::{Oid, Tid};
-use crate::wire::{Request, Value};
+use crate::wire::{LEADERSHIP, Request, Value};
 
 /// What deputies were asked for: `vote N` with the number of operations, and so on.
 type Asked = Arc<Mutex<Vec<String>>>;
@@ -288,4 +288,33 @@ fn a_session_of_another_server_leaves_no_locks_where_nobody_decides_any_more() {
     assert!(client.closed.is_some());
     client.session.disconnect();
     assert!(database.locks.held_since().is_none());
+}
+
+/// Whose deputy it is looks for what became of a commit among the entries of the leadership
+/// that it came for.
+#[test]
+fn a_session_of_another_server_is_of_one_leadership() {
+    let authority = Arc::new(Other {
+        asked: Asked::default(),
+        catches_up: CatchesUp::Yes,
+        term: Mutex::new(Some(1)),
+    });
+    let storage = Arc::new(MappingStorage::new("mapping"));
+    let decides = Arc::clone(&authority) as Arc<dyn Authority>;
+    let database = Database::with_authority(STORAGE, storage, options(), decides).unwrap();
+    let databases = DatabaseMap::from([(STORAGE.to_owned(), Arc::new(database))]);
+    let mut client = Client::new(Arc::new(databases));
+    client.session = client.session.for_remote(Remote {
+        node: 2,
+        session: 7,
+    });
+    client.register(STORAGE, false).unwrap();
+    let info = client.call(Request::GetInfo).unwrap();
+    assert_eq!(info.get(LEADERSHIP).and_then(Value::as_count), Some(1));
+    let id = client.vote_store(1, 1, Tid::ZERO);
+    assert_eq!(client.wait_for(id), Ok(Value::List(Vec::new())));
+    client.abort(1).unwrap();
+    *authority.term.lock() = Some(3);
+    client.vote_store(2, 1, Tid::ZERO);
+    assert!(client.closed.is_some());
 }
