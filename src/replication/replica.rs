@@ -34,6 +34,7 @@ use bytes::Bytes;
 const OWN_STREAM_BYTES: usize = 64 << 10;
 
 /// Serves the conversation of another node's session.
+/// Serves a session of another node: ready when it has ended; dropped, it ends.
 pub type ServeRemote = Arc<dyn Fn(PeerStream, Remote) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// How long things may take.

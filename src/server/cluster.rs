@@ -1,10 +1,11 @@
 //! This server as a node of its cluster.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{ServerError, open};
 use crate::config::{Address, Config, ReplicationSection, StorageConfig};
@@ -20,7 +21,18 @@ use crate::transaction::Remote;
 const MAX_WAITING_REMOTES: usize = 128;
 
 /// Sessions of other nodes that want to be served.
-type Remotes = mpsc::Receiver<(PeerStream, Remote)>;
+type Remotes = mpsc::Receiver<RemoteSession>;
+
+/// A session of another node.
+pub struct RemoteSession {
+    /// The way to it.
+    pub stream: PeerStream,
+    /// Whose it is.
+    pub remote: Remote,
+    /// Closed when the session is to end: its node is not heard of any more.
+    /// Dropped when it has ended.
+    pub stay: oneshot::Sender<Infallible>,
+}
 
 /// This server's part in a cluster; nothing where there is none.
 #[derive(Debug, Default)]
@@ -33,7 +45,7 @@ pub struct Part {
 /// What comes from the cluster.
 pub enum PartEvent {
     /// A session of another node wants to be served.
-    Remote(PeerStream, Remote),
+    Remote(RemoteSession),
     /// This node cannot go on, for this reason.
     Failed(String),
 }
@@ -91,7 +103,7 @@ impl Part {
             return std::future::pending().await;
         };
         tokio::select! {
-            Some((stream, remote)) = remotes.recv() => PartEvent::Remote(stream, remote),
+            Some(session) = remotes.recv() => PartEvent::Remote(session),
             why = node.failed() => PartEvent::Failed(why),
         }
     }
@@ -169,10 +181,18 @@ async fn start(
     let (sender, remotes) = mpsc::channel(MAX_WAITING_REMOTES);
     let serve: ServeRemote = Arc::new(move |stream, remote| {
         let sender = sender.clone();
+        let (stay, ended) = oneshot::channel();
+        let session = RemoteSession {
+            stream,
+            remote,
+            stay,
+        };
         Box::pin(async move {
             // Where nobody takes it the server stops, and the other end finds
             // the next leader.
-            let _ = sender.send((stream, remote)).await;
+            if sender.send(session).await.is_ok() {
+                let _ = ended.await;
+            }
         })
     });
     node.serve_remotes(&serve);

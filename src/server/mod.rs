@@ -279,9 +279,9 @@ async fn receive(
                 reception.receive(accepted, &mut connections);
             }
             event = part.next() => match event {
-                PartEvent::Remote(stream, remote) => {
+                PartEvent::Remote(session) => {
                     connections.forget_ended();
-                    reception.receive_remote(stream, remote, &mut connections);
+                    reception.receive_remote(session, &mut connections);
                 }
                 PartEvent::Failed(why) => return (connections, Some(why)),
             },

@@ -5,17 +5,16 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::cluster::RemoteSession;
 use super::drain::Connections;
 use super::limits::Bounds;
 use super::listener::Accepted;
 use super::tls::Tls;
 use super::{connection, tcp};
 use crate::config::Config;
-use crate::replication::peers::PeerStream;
 use crate::session::{Databases, Session};
 use crate::stats::Clients;
 use crate::status::Watched;
-use crate::transaction::Remote;
 use crate::wire::Format;
 
 /// What all connections share.
@@ -84,12 +83,12 @@ impl Reception {
     }
 
     /// Serves a session of another node of the cluster in the same way.
-    pub fn receive_remote(
-        self: &Arc<Self>,
-        stream: PeerStream,
-        remote: Remote,
-        connections: &mut Connections,
-    ) {
+    pub fn receive_remote(self: &Arc<Self>, session: RemoteSession, connections: &mut Connections) {
+        let RemoteSession {
+            stream,
+            remote,
+            mut stay,
+        } = session;
         let name = format!("node {} session {}", remote.node, remote.session);
         let session = Session::new(Arc::clone(&self.databases), name).for_remote(remote);
         let inbox = Arc::clone(session.inbox());
@@ -98,7 +97,10 @@ impl Reception {
         connections.spawn(inbox, async move {
             let _connected = connected;
             let (databases, bounds) = (&reception.databases, &reception.bounds);
-            connection::serve(stream, session, databases, Format::Msgpack, bounds).await;
+            tokio::select! {
+                () = connection::serve(stream, session, databases, Format::Msgpack, bounds) => {}
+                () = stay.closed() => {}
+            }
         });
     }
 

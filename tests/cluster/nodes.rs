@@ -1,8 +1,10 @@
 //! Nodes that die, stop for a while, lose their disk or their sense of time, and are restarted.
 
 use std::env;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use crate::cluster::SmallDisk;
 use crate::cluster::node::zeod;
@@ -87,6 +89,36 @@ fn a_leader_that_stands_still_loses_its_place_and_nothing_else() {
         run.cluster.nodes[leader].resume().unwrap();
         run.load.await_progress(20);
     }
+    run.finish();
+}
+
+/// Its system goes on to acknowledge what it is sent; so no connection breaks.
+#[test]
+fn a_follower_that_stands_still_keeps_nothing_locked() {
+    let Some(mut run) = Run::start("held locks", Start::default()) else {
+        return;
+    };
+    let leader = run.cluster.await_leader();
+    let follower = (leader + 1) % 3;
+    let places = [follower, leader].map(|index| run.cluster.nodes[index].place.clients.to_string());
+    let mut client = run
+        .script("hold.py")
+        .args(places)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(client.stdout.take().unwrap()).lines();
+    assert_eq!(said.next().unwrap().unwrap(), "voted");
+    run.note(&format!("node {}, a follower, stops", follower + 1));
+    run.cluster.nodes[follower].pause().unwrap();
+    let begun = Instant::now();
+    drop(client.stdin.take());
+    assert_eq!(said.next().unwrap().unwrap(), "voted again");
+    // Far less than the transaction timeout.
+    assert!(begun.elapsed() < Duration::from_mins(1));
+    assert!(client.wait().unwrap().success());
+    run.cluster.nodes[follower].resume().unwrap();
     run.finish();
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::cluster::chance::Chance;
-use crate::cluster::load::{Clients, Load, check};
+use crate::cluster::load::{Clients, Load, check, script};
 use crate::cluster::network::{self, Network};
 use crate::cluster::node::zeod;
 use crate::cluster::{Cluster, Settings, SmallDisk, shim};
@@ -134,6 +134,11 @@ impl Run {
         };
         run.load.await_progress(5 * start.writers);
         Some(run)
+    }
+
+    /// A script of clients' doings, in a Python that has ZEO.
+    pub fn script(&self, name: &str) -> Command {
+        script(&self.python, &self.cluster.network, name)
     }
 
     /// Says, and writes down, what is done to the cluster now.

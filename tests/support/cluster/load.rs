@@ -189,7 +189,8 @@ fn run_script(python: &Path, network: &Network, name: &str, clients: &Path, disk
     assert!(output.status.success(), "{name} failed: see above");
 }
 
-fn script(python: &Path, network: &Network, name: &str) -> Command {
+/// One of the scripts beside the tests, to be run where clients are.
+pub fn script(python: &Path, network: &Network, name: &str) -> Command {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let mut command = network.at_clients(python);
     command
