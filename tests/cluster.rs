@@ -31,5 +31,7 @@ mod run;
 mod schedule;
 #[path = "support/server_process.rs"]
 mod server_process;
+#[path = "cluster/survivor.rs"]
+mod survivor;
 #[path = "support/waiting.rs"]
 mod waiting;

@@ -1,5 +1,5 @@
 //! Two small files in the directory of the log: `bootstrap`, by which an
-//! administrator makes a node the first of a cluster, and `member`, by which a
+//! administrator makes a node the first of a cluster, or the only one that is left, and `member`, by which a
 //! node remembers that it belongs to one.
 //!
 //! Both are JSON. A file is there whole or not at all, also after a power cut
@@ -30,6 +30,10 @@ pub struct Bootstrap {
     pub address: String,
     /// The storages that begin so.
     pub storages: Vec<String>,
+    /// No new cluster: the other nodes are gone for good, and this one goes on alone with its log
+    /// and its storages. Carried out by a start, before anything else (`survivor.rs`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub survivor: bool,
 }
 
 /// What `member` says. The node writes it before it acts as a member for the
@@ -133,6 +137,7 @@ mod tests {
             node: 1,
             address: "db1:8101".to_owned(),
             storages: vec!["1".to_owned(), "main".to_owned()],
+            survivor: false,
         }
     }
 
@@ -148,6 +153,10 @@ mod tests {
         assert_eq!(Bootstrap::read(directory).unwrap(), Some(bootstrap()));
         let member = Membership::read(directory).unwrap();
         assert_eq!(member, Some(Membership { node: 7 }));
+        let mut survivor = bootstrap();
+        survivor.survivor = true;
+        survivor.write(directory).unwrap();
+        assert_eq!(Bootstrap::read(directory).unwrap(), Some(survivor));
         Bootstrap::remove(directory).unwrap();
         Bootstrap::remove(directory).unwrap();
         assert_eq!(Bootstrap::read(directory).unwrap(), None);

@@ -36,5 +36,6 @@ mod small_file;
 pub mod staging;
 pub mod standstill;
 pub mod status;
+mod survivor;
 pub mod types;
 pub mod upkeep;

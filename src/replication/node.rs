@@ -10,16 +10,17 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::consensus::{Group, GroupError, TimerSettings};
+use super::consensus::{Group, GroupError, Leadership, TimerSettings};
 use super::fitness;
 use super::log::{GroupReader, Log, LogError, LogHealth};
-use super::marker::{Bootstrap, MarkerError, Membership};
+use super::marker::{BOOTSTRAP, Bootstrap, MarkerError, Membership};
 use super::net::{Listener, NetOptions, Network, PeerTls};
 use super::note::NoteError;
 use super::opening;
 use super::peers::{BoxFuture, PeerHandler, PeerStream, Peers, Reply, Request, StreamKind};
 use super::replica::{Patience, Replica, ServeRemote};
 use super::sending::Sending;
+use super::survivor::{Survivor, SurvivorError};
 use super::types::{Member, NodeId};
 use super::upkeep;
 use crate::storage::StorageError;
@@ -123,6 +124,14 @@ pub enum NodeError {
     /// Its group.
     #[error(transparent)]
     Group(#[from] GroupError),
+    /// It is asked to go on alone, and cannot.
+    #[error("{}: {why}", marker.display())]
+    Survivor {
+        /// The file that asks for it.
+        marker: PathBuf,
+        /// Why.
+        why: SurvivorError,
+    },
 }
 
 /// One storage, and its database.
@@ -176,13 +185,18 @@ impl Node {
             address: with_real_port(&options.address, &listener),
         };
         let (log, _) = Log::open(&options.directory, node, super::log::Options::default())?;
+        let survivor = Survivor::asked(&options, &member, &log, &storages)?;
         let peers: Arc<dyn Peers> = Arc::new(network.clone());
         let mut served = BTreeMap::new();
         for storage in storages {
             opening(&storage.name);
             let name = storage.name.clone();
-            let one = opening::open(&options, storage, &log, &peers).await?;
+            let one = opening::open(&options, storage, &log, &peers, survivor.as_ref()).await?;
             served.insert(name, one);
+        }
+        if let Some(survivor) = &survivor {
+            // Not later: from now on others may join, and would be thrown out again by the next start.
+            survivor.done()?;
         }
         let health = log.health();
         let node = Arc::new(Self {
@@ -201,7 +215,20 @@ impl Node {
             let mut in_cluster = node.in_cluster.subscribe();
             let _ = tokio::time::timeout(BEGIN_TIME, in_cluster.wait_for(|is| *is)).await;
         }
+        if survivor.is_some() {
+            let _ = tokio::time::timeout(BEGIN_TIME, node.leads_all()).await;
+        }
         Ok(node)
+    }
+
+    /// Comes back when this node leads all its storages.
+    async fn leads_all(&self) {
+        for served in self.storages.values() {
+            let mut leadership = served.group.leadership();
+            let _ = leadership
+                .wait_for(|known| matches!(known, Leadership::Leader { .. }))
+                .await;
+        }
     }
 
     fn start_tasks(self: &Arc<Self>, listener: Listener) {
@@ -344,6 +371,11 @@ impl Node {
             return Err(format!(
                 "it was asked of node {}, and this is node {}",
                 asked.node, self.options.node
+            ));
+        }
+        if asked.survivor {
+            return Err(format!(
+                "{BOOTSTRAP} says that this node is to go on alone, which only a start does"
             ));
         }
         for (name, served) in &self.storages {

@@ -20,18 +20,21 @@ use super::receiving;
 use super::replica::{Replica, SharedReplica};
 use super::sending::Sending;
 use super::staging::Staging;
+use super::survivor::Survivor;
 use super::types::NodeId;
 use crate::disk::RealDisk;
 use crate::storage::file::{Durability, FileOptions, FileStorage, Ledger};
 use crate::storage::{Storage, StorageError};
 use crate::transaction::{Authority, Database, DatabaseOptions};
 
-/// Opens a storage, and begins to take part in its group.
+/// Opens a storage, and begins to take part in its group; as the only one that votes in it if this node is
+/// the `survivor`.
 pub async fn open(
     options: &NodeOptions,
     storage: StorageOptions,
     log: &Log,
     peers: &Arc<dyn Peers>,
+    survivor: Option<&Survivor>,
 ) -> Result<Served, NodeError> {
     let StorageOptions {
         name,
@@ -51,6 +54,11 @@ pub async fn open(
     let shared = Arc::new(SharedReplica(Arc::clone(&replica)));
     let database = serve(&replica, &shared, database)?;
     let mut group_log = tokio::task::block_in_place(|| log.group(&name, applier.applied().0))?;
+    if let Some(survivor) = survivor {
+        survivor
+            .end(&name, applier.applied().0, &mut group_log)
+            .await?;
+    }
     let reader = group_log.reader();
     let group_options = GroupOptions {
         abstains: must_abstain(&name, options, &applier, &mut group_log).await?,

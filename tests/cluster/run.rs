@@ -202,10 +202,20 @@ impl Run {
     /// Ends the load, waits until all nodes are the same, stops them and checks everything.
     pub fn finish(mut self) {
         self.recover();
+        self.end_loads();
+        self.reckon();
+    }
+
+    /// All clients come to their end.
+    pub fn end_loads(&mut self) {
         self.load.finish();
         for load in &mut self.more_loads {
             load.finish();
         }
+    }
+
+    /// The rest of [`Self::finish`].
+    pub fn reckon(mut self) {
         self.cluster.await_healthy();
         self.cluster.await_equal_files();
         self.cluster.stop().unwrap();

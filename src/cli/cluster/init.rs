@@ -9,6 +9,7 @@ use clap::Args;
 use super::ask::Nodes;
 use super::{Done, Failure, OwnNode, Say, Server};
 use crate::replication::admin::ClusterStatus;
+use crate::replication::log;
 use crate::replication::marker::{BOOTSTRAP, Bootstrap, Membership};
 use crate::server::{Identity, Owner};
 
@@ -21,10 +22,19 @@ const BEGIN_PATIENCE: Duration = Duration::from_secs(30);
 pub struct Init {
     #[command(flatten)]
     pub own: OwnNode,
+
+    /// The other nodes are gone for good, and this one, which was a node of their cluster and is
+    /// stopped, goes on alone with its log and its storages. Never start the others again with their
+    /// old data
+    #[arg(long)]
+    survivor: bool,
 }
 
 impl Init {
-    pub fn run(server: &Server, nodes: &Nodes, say: Say<'_>) -> Done {
+    pub fn run(&self, server: &Server, nodes: &Nodes, say: Say<'_>) -> Done {
+        if self.survivor {
+            return survive(server, nodes, say);
+        }
         check_peers(server, nodes)?;
         let running = server
             .address()
@@ -33,7 +43,7 @@ impl Init {
         if running.as_ref().is_some_and(belongs) {
             return Err(belongs_already(server));
         }
-        write(server)?;
+        write_first(server)?;
         let directory = server.section.directory.display();
         if running.is_none() {
             say(format!(
@@ -81,9 +91,59 @@ fn storages(server: &Server) -> String {
 fn belongs_already(server: &Server) -> Failure {
     let directory = server.section.directory.display();
     Failure::Failed(format!(
-        "{directory} belongs to a cluster already, and nothing was changed. If that cluster is lost \
-         for good, stop zeod, move {directory} away, and give the command again"
+        "{directory} belongs to a cluster already, and nothing was changed. If its other nodes are \
+         lost for good, stop zeod, and \"zeod cluster init --survivor\" has this one go on alone, with \
+         the transactions that are in its log: see \"The quorum is lost\" in docs/redundancy.md. Do not \
+         move {directory} away: transactions that were acknowledged may be only there"
     ))
+}
+
+/// What the other nodes would have known is lost, and what this one has stays.
+fn survive(server: &Server, nodes: &Nodes, say: Say<'_>) -> Done {
+    let directory = &server.section.directory;
+    let failed = |error: &dyn ToString| Failure::Failed(error.to_string());
+    if server.section.apply_delay != Duration::ZERO {
+        return Err(Failure::Usage(format!(
+            "{}: apply-delay is set, and a lone node must not be late: each commit would take so \
+             long. Take the key out. What is in the log is applied then, all of it",
+            server.config.source.display()
+        )));
+    }
+    if log::is_in_use(directory).map_err(|error| failed(&error))? {
+        return Err(Failure::Failed(format!(
+            "zeod runs with {}; look at \"zeod cluster status\" once more, and stop it first",
+            directory.display()
+        )));
+    }
+    let Some(member) = Membership::read(directory).map_err(|error| failed(&error))? else {
+        return Err(Failure::Failed(format!(
+            "{} is not the log of a node that belonged to a cluster, so there is nothing to go on with. \
+             Without --survivor this server becomes the first node of a new cluster, with the storages \
+             that it has",
+            directory.display()
+        )));
+    };
+    check_own(server, &member)?;
+    for peer in &server.section.peers {
+        let status = nodes.glance(&peer.address.to_string());
+        if status.is_ok_and(|status| belongs(&status)) {
+            return Err(Failure::Failed(format!(
+                "node {} at {} is not gone: it answers, and is in the cluster. If this node and those that \
+                 are left are no quorum, stop all but the one that is to go on alone; the others join it \
+                 anew, with new numbers and without their logs. Nothing was changed",
+                peer.node_id, peer.address
+            )));
+        }
+    }
+    write(server, owner(server)?, true)?;
+    say(format!(
+        "node {} goes on alone when zeod is started the next time, with all that is in its log: \
+         {}/{BOOTSTRAP} says so",
+        server.id(),
+        directory.display()
+    ));
+    say("the other nodes must never be started again with their old data".to_owned());
+    Ok(())
 }
 
 /// Two clusters with the same nodes would each take changes.
@@ -101,27 +161,40 @@ fn check_peers(server: &Server, nodes: &Nodes) -> Done {
     Ok(())
 }
 
-fn write(server: &Server) -> Done {
+fn write_first(server: &Server) -> Done {
     let failed = |error: &dyn ToString| Failure::Failed(error.to_string());
     let directory = &server.section.directory;
     let owner = owner(server)?;
     make(directory, owner).map_err(|error| failed(&format!("{}: {error}", directory.display())))?;
     if let Some(member) = Membership::read(directory).map_err(|error| failed(&error))? {
-        if member.node == server.id() {
-            return Err(belongs_already(server));
-        }
-        return Err(Failure::Failed(format!(
-            "{} belongs to node {}, and the configuration says that this is node {}; correct \
-             \"node-id\", or move the directory away",
-            directory.display(),
-            member.node,
-            server.id()
-        )));
+        check_own(server, &member)?;
+        return Err(belongs_already(server));
     }
+    write(server, owner, false)
+}
+
+/// A log is one node's.
+fn check_own(server: &Server, member: &Membership) -> Done {
+    if member.node == server.id() {
+        return Ok(());
+    }
+    Err(Failure::Failed(format!(
+        "{} belongs to node {}, and the configuration says that this is node {}; correct \
+         \"node-id\", or move the directory away",
+        server.section.directory.display(),
+        member.node,
+        server.id()
+    )))
+}
+
+fn write(server: &Server, owner: Option<Owner>, survivor: bool) -> Done {
+    let failed = |error: &dyn ToString| Failure::Failed(error.to_string());
+    let directory = &server.section.directory;
     let bootstrap = Bootstrap {
         node: server.id(),
         address: server.section.address.to_string(),
         storages: server.storages(),
+        survivor,
     };
     bootstrap.write(directory).map_err(|error| failed(&error))?;
     give(&directory.join(BOOTSTRAP), owner).map_err(|error| failed(&error))

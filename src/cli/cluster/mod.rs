@@ -32,7 +32,8 @@ pub struct ClusterArguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make this server, with the storages that it has, the first node of a new cluster
+    /// Make this server, with the storages that it has, the first node of a new cluster; or, with
+    /// --survivor, the only node that is left of its cluster
     Init(init::Init),
     /// Make this server, which runs, a node of the cluster of which <replication> names nodes
     Join(join::Join),
@@ -127,7 +128,7 @@ impl Command {
 
     fn run_with(&self, server: &Server, nodes: &Nodes, say: Say<'_>) -> Done {
         match self {
-            Self::Init(_) => init::Init::run(server, nodes, say),
+            Self::Init(init) => init.run(server, nodes, say),
             Self::Join(join) => join.run(server, nodes, say),
             Self::Leave(_) => change::Leave::run(server, nodes, say),
             Self::Status(status) => status.run(server, nodes, say),

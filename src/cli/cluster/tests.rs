@@ -120,6 +120,7 @@ fn init_writes_what_a_server_begins_with() {
         node: 3,
         address: "db3:8101".to_owned(),
         storages: vec!["1".to_owned()],
+        survivor: false,
     };
     assert_eq!(Bootstrap::read(&host.log()).unwrap(), Some(bootstrap));
     // Again is no error.
@@ -160,12 +161,51 @@ fn init_makes_no_second_cluster() {
         problem.contains("belongs to a cluster already"),
         "{problem}"
     );
+    assert!(problem.contains("init --survivor"), "{problem}");
     Membership { node: 5 }.write(&host.log()).unwrap();
     let problem = failure(host.run(&["init"], |_, _| None).1);
     assert!(problem.contains("belongs to node 5"), "{problem}");
     std::fs::write(host.log().join(MEMBER), "?").unwrap();
     assert!(failure(host.run(&["init"], |_, _| None).1).contains("move it away"));
     assert!(!host.log().join(BOOTSTRAP).exists());
+}
+
+#[test]
+fn a_node_goes_on_alone_only_where_it_is_stopped_and_the_last_one() {
+    let gone = |_: &str, _| None;
+    let survive = ["init", "--survivor"];
+    let host = Host::new();
+    let problem = failure(host.run(&survive, gone).1);
+    assert!(problem.contains("Without --survivor"), "{problem}");
+    assert!(!host.log().exists());
+
+    std::fs::create_dir(host.log()).unwrap();
+    Membership { node: 5 }.write(&host.log()).unwrap();
+    let problem = failure(host.run(&survive, gone).1);
+    assert!(problem.contains("belongs to node 5"), "{problem}");
+    Membership { node: 3 }.write(&host.log()).unwrap();
+    let node_2 = |address: &str, _| (address == "db2:8101").then(|| AdminReply::Status(status()));
+    let problem = failure(host.run(&survive, node_2).1);
+    assert!(problem.contains("node 2 at db2:8101 is not"), "{problem}");
+    let options = crate::replication::log::Options::default();
+    let running = crate::replication::log::Log::open(&host.log(), 3, options).unwrap();
+    let problem = failure(host.run(&survive, gone).1);
+    assert!(problem.contains("stop it first"), "{problem}");
+    running.0.close();
+    assert_eq!(Bootstrap::read(&host.log()).unwrap(), None);
+
+    let (said, ended) = host.run(&survive, gone);
+    assert_eq!(ended, Ok(()));
+    assert!(said[0].contains("node 3 goes on alone when"), "{said:?}");
+    let asked = Bootstrap::read(&host.log()).unwrap().unwrap();
+    assert!(asked.survivor);
+
+    let late = Host::with("apply-delay 1h\n");
+    std::fs::create_dir(late.log()).unwrap();
+    Membership { node: 3 }.write(&late.log()).unwrap();
+    let problem = failure(late.run(&survive, gone).1);
+    assert!(problem.contains("apply-delay is set"), "{problem}");
+    assert_eq!(Bootstrap::read(&late.log()).unwrap(), None);
 }
 
 /// A cluster of nodes 1 and 2 that node 3 joins: node 1 is away, node 2 lets it

@@ -55,7 +55,7 @@ impl GroupLog {
     }
 
     /// Makes `steps` durable.
-    async fn write(&self, steps: Vec<Step>) -> Result<(), EngineError> {
+    pub(super) async fn write(&self, steps: Vec<Step>) -> Result<(), EngineError> {
         let shared = self.shared();
         let (sender, outcome) = oneshot::channel();
         shared.writer.submit(Job {
@@ -76,7 +76,7 @@ impl Shared {
     }
 
     /// Entries up to here are durable, unless some were cut off since `cuts`.
-    fn became_durable(&self, next: u64, cuts: u64) {
+    pub(super) fn became_durable(&self, next: u64, cuts: u64) {
         let mut state = self.state.lock();
         if state.cuts == cuts {
             state.durable = state.durable.max(next);

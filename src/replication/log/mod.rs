@@ -6,6 +6,7 @@
 //! writer    the one thread that writes, the one that reads; what is not urgent; a full disk
 //! engine    what an engine has to do; guarded: raft-engine; stored: its entries; filled: its files
 //! early     what a leader may send before it is on its own disk
+//! alone     the end of a log whose other nodes are gone for good
 //! load      a storage's log when it is opened
 //! reclaim   room is given back
 //! recovery  the files before the engine opens them; scan: torn or damaged?
@@ -15,6 +16,7 @@
 //! After a failed sync nothing is certain, so nothing is done any more:
 //! [`Log::health`] says so, and the owner stops serving. A full disk only delays.
 
+mod alone;
 mod early;
 mod engine;
 mod error;
@@ -234,6 +236,20 @@ impl fmt::Debug for Log {
             .debug_struct("Log")
             .field("directory", &self.directory)
             .finish_non_exhaustive()
+    }
+}
+
+/// Does a process have the log in `directory` open?
+pub fn is_in_use(directory: &Path) -> Result<bool, LogError> {
+    let path = directory.join(LOCK_FILE);
+    let file = match fs::File::open(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        file => file.map_err(|error| LogError::io(path.clone(), error))?,
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(false),
+        Err(fs::TryLockError::WouldBlock) => Ok(true),
+        Err(fs::TryLockError::Error(error)) => Err(LogError::io(path, error)),
     }
 }
 

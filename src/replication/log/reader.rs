@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use openraft::{AnyError, Entry, OptionalSend, RaftLogReader, StorageError, StorageIOError};
+use openraft::{AnyError, Entry, LogId, OptionalSend, RaftLogReader, StorageError, StorageIOError};
 use tokio::sync::{oneshot, watch};
 
 use super::engine::{EngineError, LogEngine};
@@ -61,6 +61,11 @@ impl GroupReader {
     pub fn committed(&self) -> Option<u64> {
         let committed = self.shared.state.lock().committed;
         committed.map(|log_id| log_id.index)
+    }
+
+    /// The last entry; None: there has never been one.
+    pub fn last(&self) -> Option<LogId<NodeId>> {
+        self.shared.state.lock().last
     }
 
     /// Bytes of the entries that are kept, in steps of some 256 KiB.

@@ -1,5 +1,6 @@
 //! The log as openraft and its owner see it, on real files.
 
+mod alone;
 mod damage;
 mod faults;
 mod machine;

@@ -1,0 +1,75 @@
+//! All nodes but one are gone for good, and that one goes on alone.
+
+use std::fs;
+
+use crate::nodes::lead;
+use crate::run::{Run, Start};
+
+/// The power of all goes at once; only the leader's host comes back. Its `Data.fs` ends where its last note
+/// says, and all that was acknowledged since is in its log.
+#[test]
+fn a_lone_survivor_has_all_that_was_acknowledged() {
+    const SURVIVOR: usize = 0;
+    let Some(mut run) = Run::start("survivor", Start::default()) else {
+        return;
+    };
+    lead(&mut run, SURVIVOR);
+    run.load.await_progress(100);
+    run.cut_power(&[SURVIVOR, 1, 2]);
+    run.gone.extend([1, 2]);
+    go_on_alone(&mut run, SURVIVOR);
+    run.load.await_progress(20);
+    for _ in 0..2 {
+        run.note("a new node joins");
+        run.cluster.add_node(&[]).unwrap();
+        run.load.await_progress(10);
+    }
+    run.finish();
+}
+
+/// A lone primary with a learner, as sites with ZRS have them: the learner takes its place.
+#[test]
+fn a_learner_that_is_left_has_all_that_it_was_sent() {
+    const PRIMARY: usize = 0;
+    let start = Start {
+        nodes: 1,
+        writers: 2,
+        storages: 2,
+        ..Start::default()
+    };
+    let Some(mut run) = Run::start("learner survives", start) else {
+        return;
+    };
+    let learner = run.cluster.add_node(&["--learner"]).unwrap();
+    run.load.await_progress(50);
+    run.more_loads[0].await_progress(50);
+    // What the primary acknowledges in the last moment may be nowhere else.
+    run.end_loads();
+    run.cluster.await_healthy();
+    run.cluster.await_equal_files();
+    run.cut_power(&[PRIMARY, learner]);
+    run.gone.push(PRIMARY);
+    go_on_alone(&mut run, learner);
+    run.reckon();
+}
+
+/// As docs/redundancy.md says under "The quorum is lost".
+fn go_on_alone(run: &mut Run, index: usize) {
+    run.start_node(index);
+    let said = run.cluster.command(index, &["status"]).unwrap_err();
+    assert!(said.to_string().contains("nobody leads"), "{said}");
+    run.note(&format!("node {} is to go on alone", index + 1));
+    run.cluster.nodes[index].stop().unwrap();
+    run.cluster.command(index, &["init", "--survivor"]).unwrap();
+    let marker = run.cluster.nodes[index].disk().join("raft/bootstrap");
+    let asked = fs::read(&marker).unwrap();
+    run.start_node(index);
+    assert!(!marker.exists());
+    let said = run.cluster.command(index, &["status"]).unwrap();
+    assert!(said.contains("1 voter"), "{said}");
+    // As after a crash just before the marker was removed.
+    run.kill(index);
+    fs::write(&marker, asked).unwrap();
+    run.start_node(index);
+    assert_eq!(run.cluster.await_leader(), index);
+}
