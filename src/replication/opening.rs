@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use openraft::storage::RaftLogStorage;
+use openraft::storage::{RaftLogStorage, StorageHelper};
 use tokio::runtime::Handle;
 
 use super::applier::Applier;
@@ -180,7 +180,7 @@ fn serve(
 async fn must_abstain(
     name: &str,
     options: &NodeOptions,
-    applier: &Applier,
+    applier: &Arc<Applier>,
     log: &mut GroupLog,
 ) -> Result<bool, NodeError> {
     let is_damaged = log.reader().condition() != LogCondition::Whole;
@@ -188,10 +188,7 @@ async fn must_abstain(
     let is_new = Membership::read(&options.directory)?.is_none()
         && applier.applied().0.is_none()
         && known.is_ok_and(|known| known.last_log_id.is_none());
-    let membership = applier.applied().1;
-    let mut voters = membership.membership().voter_ids();
-    let is_alone = voters.next() == Some(options.node) && voters.next().is_none();
-    if is_damaged && is_alone {
+    if is_damaged && is_alone(options.node, applier, log).await {
         tracing::error!(
             critical = true,
             "storage {name}: the log is damaged, and no other node has what it held: the last \
@@ -206,6 +203,17 @@ async fn must_abstain(
         );
     }
     Ok(is_damaged || is_new)
+}
+
+/// Has nobody else a vote? Raft goes by the newest members as soon as they are in the log; the note tells of
+/// those of half a minute ago.
+async fn is_alone(node: NodeId, applier: &Arc<Applier>, log: &mut GroupLog) -> bool {
+    let mut machine = Machine(Arc::clone(applier));
+    match StorageHelper::new(log, &mut machine).get_membership().await {
+        Ok(members) => members.effective().voter_ids().eq([node]),
+        // Raft will find the same, and say so.
+        Err(_) => false,
+    }
 }
 
 fn warn_of_note(name: &str, path: &Path) {

@@ -1,6 +1,8 @@
 //! All nodes but one are gone for good, and that one goes on alone.
 
 use std::fs;
+use std::path::Path;
+use std::time::Duration;
 
 use crate::nodes::lead;
 use crate::run::{Run, Start};
@@ -72,4 +74,50 @@ fn go_on_alone(run: &mut Run, index: usize) {
     fs::write(&marker, asked).unwrap();
     run.start_node(index);
     assert_eq!(run.cluster.await_leader(), index);
+}
+
+/// The note is written half a minute later at most: until then it says that the first node is alone. With a damaged log
+/// it may have forgotten what the second one has, and must not vote.
+#[test]
+fn a_first_node_with_a_damaged_log_knows_of_the_second() {
+    const FIRST: usize = 0;
+    let start = Start {
+        nodes: 1,
+        pack_pause: Duration::ZERO,
+        ..Start::default()
+    };
+    let Some(mut run) = Run::start("damaged log", start) else {
+        return;
+    };
+    let second = run.cluster.add_node(&[]).unwrap();
+    run.load.await_progress(60);
+    run.end_loads();
+    run.cluster.await_healthy();
+    for index in [FIRST, second] {
+        run.kill(index);
+    }
+    damage_log(&run.cluster.nodes[FIRST].disk().join("raft"));
+    run.start_node(FIRST);
+    let status = run.cluster.status(FIRST).unwrap();
+    assert_eq!(status["nodes"][0]["abstains"], true, "{status}");
+    // So nobody can be elected, and the other one has to go on alone.
+    run.kill(FIRST);
+    run.gone.push(FIRST);
+    go_on_alone(&mut run, second);
+    run.reckon();
+}
+
+/// Before the last entries, so that what follows shows that it was no crash.
+fn damage_log(directory: &Path) {
+    const BEFORE_END: usize = 20_000;
+    let files = fs::read_dir(directory).unwrap();
+    let paths = files.map(|file| file.unwrap().path());
+    let newest = paths
+        .filter(|path| path.extension().is_some_and(|suffix| suffix == "raftlog"))
+        .max()
+        .unwrap();
+    let mut bytes = fs::read(&newest).unwrap();
+    let end = bytes.iter().rposition(|&byte| byte != 0).unwrap();
+    bytes[end - BEFORE_END] ^= 1;
+    fs::write(newest, bytes).unwrap();
 }
