@@ -217,9 +217,13 @@ impl Node {
             for group in answer.storages {
                 let leads = group.leader == Some(group.node);
                 let mut known = status.storages.iter_mut();
-                let known = known.find(|known| known.storage == group.storage);
-                if let Some(known) = known.filter(|known| leads && group.term >= known.term) {
+                let Some(known) = known.find(|known| known.storage == group.storage) else {
+                    continue;
+                };
+                if leads && group.term >= known.term {
                     *known = group;
+                } else if known.leader.is_none() {
+                    known.learn_log_end(&group);
                 }
             }
         }

@@ -6,8 +6,8 @@ use super::log::Log;
 use super::node::{Node, Served};
 use super::standstill::Standstill;
 use crate::stats::replication::{
-    CatchUp, GroupCounts, GroupRole, GroupSource, GroupStatus, Lag, MemberStatus, NodeSource,
-    NodeStatus,
+    CatchUp, GroupCounts, GroupRole, GroupSource, GroupStatus, Lag, LogEnd, MemberStatus,
+    NodeSource, NodeStatus,
 };
 use crate::storage::Storage;
 
@@ -115,6 +115,15 @@ impl Served {
             } else {
                 self.sending.progress(member.node).map(told)
             },
+            log_end: self
+                .log
+                .last()
+                .filter(|_| member.node == raft.node)
+                .map(|last| LogEnd {
+                    term: last.leader_id.term,
+                    leader: last.leader_id.node_id,
+                    index: last.index,
+                }),
         }
     }
 

@@ -148,6 +148,32 @@ pub struct MemberStatus {
     /// It is being given what the log does not have any more. Known to itself and
     /// to who gives it.
     pub catch_up: Option<CatchUp>,
+    /// Where its log ends. Known to itself, and to whoever asks it while nobody leads.
+    pub log_end: Option<LogEnd>,
+}
+
+/// The last entry of a log. Of several logs the greatest one has all that was ever acknowledged
+/// and is in one of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogEnd {
+    /// Raft's term in which it was proposed …
+    pub term: u64,
+    /// … and who led: a term can have two leaders, one after the other.
+    pub leader: u64,
+    /// Its place.
+    pub index: u64,
+}
+
+impl fmt::Display for LogEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            term,
+            leader,
+            index,
+        } = self;
+        write!(f, "term {term} of node {leader}, entry {index}")
+    }
 }
 
 /// What a member lacks.
@@ -276,6 +302,15 @@ impl GroupStatus {
     /// Is there a leader with a quorum behind it, as far as the node knows?
     pub fn has_quorum(&self) -> bool {
         self.without_quorum_seconds.is_none()
+    }
+
+    /// What the node of `other` says of the end of its own log.
+    pub fn learn_log_end(&mut self, other: &Self) {
+        let end = other.member(other.node).and_then(|own| own.log_end);
+        let members = self.members.iter_mut();
+        for member in members.filter(|member| member.node == other.node) {
+            member.log_end = end;
+        }
     }
 
     /// Members that vote.

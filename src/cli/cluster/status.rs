@@ -121,7 +121,12 @@ fn headline(group: &GroupStatus) -> String {
 }
 
 fn members(status: &ClusterStatus, group: &GroupStatus) -> Vec<Vec<String>> {
-    let title = ["NODE", "ADDRESS", "ROLE", "ANSWERS", "BEHIND"];
+    // Without a leader nobody knows who is behind; who is left is compared by this.
+    let last = match group.leader {
+        Some(_) => "BEHIND",
+        None => "LOG ENDS AT",
+    };
+    let title = ["NODE", "ADDRESS", "ROLE", "ANSWERS", last];
     let mut rows = vec![title.map(str::to_owned).to_vec()];
     for member in &group.members {
         let role = match (group.leader, member.is_voter) {
@@ -136,7 +141,10 @@ fn members(status: &ClusterStatus, group: &GroupStatus) -> Vec<Vec<String>> {
             member.address.clone(),
             role.to_owned(),
             answers.to_owned(),
-            behind(member, problems::delay(status, member)),
+            match (group.leader, member.log_end) {
+                (None, Some(end)) => end.to_string(),
+                _ => behind(member, problems::delay(status, member)),
+            },
         ]);
     }
     rows

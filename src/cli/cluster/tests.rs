@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::*;
 use crate::replication::admin::{AdminReply, AdminRequest, Outcome};
 use crate::replication::marker::{BOOTSTRAP, Bootstrap, MEMBER, Membership};
-use crate::stats::replication::{CatchUp, Lag};
+use crate::stats::replication::{CatchUp, Lag, LogEnd};
 use host::{Host, alone};
 pub use host::{group, status};
 
@@ -91,6 +91,37 @@ fn status_names_problems_and_fails() {
     assert_eq!(
         json["storages"][0]["members"][1]["lag"]["transactions"],
         1204
+    );
+}
+
+#[test]
+fn without_a_leader_status_says_where_logs_end() {
+    let answer = |_: &str, _| {
+        let mut status = status();
+        status.nodes.truncate(2);
+        let group = &mut status.storages[0];
+        group.leader = None;
+        group.without_quorum_seconds = Some(9.0);
+        group.members[2].lag = None;
+        for (member, index) in group.members.iter_mut().zip([1234, 1300]) {
+            let (term, leader) = (5, 2);
+            member.log_end = Some(LogEnd {
+                term,
+                leader,
+                index,
+            });
+        }
+        Some(AdminReply::Status(status))
+    };
+    let (said, ended) = Host::new().run(&["status"], answer);
+    assert_eq!(ended, Err(Failure::Unhealthy));
+    assert_eq!(
+        said[..5].join("\n"),
+        "storage 1: nobody leads; 3 voters; 3.0 MB, last transaction 03f0000000000001\n\
+         \u{20} NODE  ADDRESS   ROLE   ANSWERS  LOG ENDS AT\n\
+         \u{20} 1     db1:8101  voter  yes      term 5 of node 2, entry 1234\n\
+         \u{20} 2     db2:8101  voter  yes      term 5 of node 2, entry 1300\n\
+         \u{20} 3     db3:8101  voter  no       not known"
     );
 }
 
