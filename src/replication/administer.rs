@@ -64,6 +64,9 @@ impl Node {
     }
 
     fn why_not_join(&self, node: NodeId, storages: &[String]) -> Option<String> {
+        if self.gone.contains(&node) {
+            return Some(self.why_gone(node));
+        }
         let own: Vec<_> = self.storages.keys().cloned().collect();
         let mut theirs = storages.to_vec();
         theirs.sort();

@@ -5,6 +5,7 @@
 //! Both are JSON. A file is there whole or not at all, also after a power cut
 //! (`small_file.rs`).
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -43,6 +44,10 @@ pub struct Membership {
     /// The id by which the others know it. A node that is given another one
     /// starts with an empty directory.
     pub node: NodeId,
+    /// Nodes that were given up when this one went on alone. They still count each other, and this one, as
+    /// a quorum, and one that comes back with its log would take this one's from it: it is not listened to.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub gone: BTreeSet<NodeId>,
 }
 
 /// Why such a file could not be read or written.
@@ -89,6 +94,12 @@ impl Bootstrap {
 }
 
 impl Membership {
+    /// Of a node that has given nobody up.
+    pub fn new(node: NodeId) -> Self {
+        let gone = BTreeSet::new();
+        Self { node, gone }
+    }
+
     /// Reads it. None: the node has never belonged to a cluster.
     pub fn read(directory: &Path) -> Result<Option<Self>, MarkerError> {
         read(&directory.join(MEMBER))
@@ -149,10 +160,14 @@ mod tests {
         assert_eq!(Membership::read(directory).unwrap(), None);
         bootstrap().write(directory).unwrap();
         bootstrap().write(directory).unwrap();
-        Membership { node: 7 }.write(directory).unwrap();
+        let mut belongs = Membership::new(7);
+        belongs.write(directory).unwrap();
         assert_eq!(Bootstrap::read(directory).unwrap(), Some(bootstrap()));
         let member = Membership::read(directory).unwrap();
-        assert_eq!(member, Some(Membership { node: 7 }));
+        assert_eq!(member.as_ref(), Some(&belongs));
+        belongs.gone.extend([2, 3]);
+        belongs.write(directory).unwrap();
+        assert_eq!(Membership::read(directory).unwrap(), Some(belongs));
         let mut survivor = bootstrap();
         survivor.survivor = true;
         survivor.write(directory).unwrap();

@@ -1,7 +1,7 @@
 //! All that a node does for its cluster: the log, the network, and a group for
 //! each storage.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -160,6 +160,8 @@ pub struct Node {
     log: parking_lot::Mutex<Option<Log>>,
     health: watch::Receiver<LogHealth>,
     in_cluster: watch::Sender<bool>,
+    /// Nodes that are not listened to any more.
+    pub(super) gone: BTreeSet<NodeId>,
     tasks: parking_lot::Mutex<JoinSet<()>>,
     stop: watch::Sender<bool>,
 }
@@ -199,8 +201,10 @@ impl Node {
             survivor.done()?;
         }
         let health = log.health();
+        let member_file = Membership::read(&options.directory)?;
         let node = Arc::new(Self {
-            in_cluster: watch::Sender::new(Membership::read(&options.directory)?.is_some()),
+            in_cluster: watch::Sender::new(member_file.is_some()),
+            gone: member_file.map_or_else(BTreeSet::new, |known| known.gone),
             options,
             member,
             network,
@@ -360,10 +364,19 @@ impl Node {
         }
         let membership = Membership {
             node: self.options.node,
+            gone: self.gone.clone(),
         };
         if let Err(error) = membership.write(&self.options.directory) {
             tracing::error!("{error}");
         }
+    }
+
+    pub(super) fn why_gone(&self, other: NodeId) -> String {
+        format!(
+            "node {other} was given up when node {} went on alone, and its number with it; move its replication \
+             directory away, and give it a number that was never used",
+            self.options.node
+        )
     }
 
     async fn begin(&self, asked: &Bootstrap) -> Result<(), String> {
@@ -412,6 +425,9 @@ impl PeerHandler for Handler {
             let Some(node) = self.0.upgrade() else {
                 return refused("this node is stopping".to_owned());
             };
+            if node.gone.contains(&from) {
+                return refused(node.why_gone(from));
+            }
             if let Request::Admin(text) = request {
                 return Reply::Admin(node.administer(&text).await);
             }
@@ -430,10 +446,9 @@ impl PeerHandler for Handler {
         stream: PeerStream,
     ) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            let served = self
-                .0
-                .upgrade()
-                .and_then(|node| node.storages.get(group).cloned());
+            let node = self.0.upgrade();
+            let node = node.filter(|node| !node.gone.contains(&from));
+            let served = node.and_then(|node| node.storages.get(group).cloned());
             if let Some(served) = served {
                 served.group.handle_stream(from, kind, stream).await;
             }

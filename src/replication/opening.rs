@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use openraft::MembershipState;
 use openraft::storage::{RaftLogStorage, StorageHelper};
 use tokio::runtime::Handle;
 
@@ -10,7 +11,7 @@ use super::applier::Applier;
 use super::catch_up::RateLimit;
 use super::consensus::{CatchUp, Group, GroupOptions};
 use super::files::{self, Files};
-use super::log::{GroupLog, Log, LogCondition};
+use super::log::{GroupLog, Log, LogCondition, LogError};
 use super::machine::Machine;
 use super::marker::Membership;
 use super::node::{NodeError, NodeOptions, Served, StorageOptions};
@@ -21,7 +22,7 @@ use super::replica::{Replica, SharedReplica};
 use super::sending::Sending;
 use super::staging::Staging;
 use super::survivor::Survivor;
-use super::types::NodeId;
+use super::types::{Member, NodeId};
 use crate::disk::RealDisk;
 use crate::storage::file::{Durability, FileOptions, FileStorage, Ledger};
 use crate::storage::{Storage, StorageError};
@@ -55,9 +56,7 @@ pub async fn open(
     let database = serve(&replica, &shared, database)?;
     let mut group_log = tokio::task::block_in_place(|| log.group(&name, applier.applied().0))?;
     if let Some(survivor) = survivor {
-        survivor
-            .end(&name, applier.applied().0, &mut group_log)
-            .await?;
+        survivor.end(&name, &applier, &mut group_log).await?;
     }
     let reader = group_log.reader();
     let group_options = GroupOptions {
@@ -208,12 +207,21 @@ async fn must_abstain(
 /// Has nobody else a vote? Raft goes by the newest members as soon as they are in the log; the note tells of
 /// those of half a minute ago.
 async fn is_alone(node: NodeId, applier: &Arc<Applier>, log: &mut GroupLog) -> bool {
-    let mut machine = Machine(Arc::clone(applier));
-    match StorageHelper::new(log, &mut machine).get_membership().await {
+    match members(applier, log).await {
         Ok(members) => members.effective().voter_ids().eq([node]),
         // Raft will find the same, and say so.
         Err(_) => false,
     }
+}
+
+/// The newest members that the log and the note tell of, and those before them.
+pub async fn members(
+    applier: &Arc<Applier>,
+    log: &mut GroupLog,
+) -> Result<MembershipState<NodeId, Member>, LogError> {
+    let mut machine = Machine(Arc::clone(applier));
+    let found = StorageHelper::new(log, &mut machine).get_membership().await;
+    found.map_err(|error| LogError::Unusable(error.to_string()))
 }
 
 fn warn_of_note(name: &str, path: &Path) {

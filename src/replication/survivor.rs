@@ -6,20 +6,25 @@
 //! After a crash before the marker is gone the next start does all of it again, which does no harm.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::LogId;
+use openraft::MembershipState;
 use thiserror::Error;
 
+use super::applier::Applier;
 use super::log::{GroupLog, Log};
-use super::marker::{BOOTSTRAP, Bootstrap};
+use super::marker::{BOOTSTRAP, Bootstrap, Membership};
 use super::node::{NodeError, NodeOptions, StorageOptions};
+use super::opening;
 use super::types::{Member, NodeId};
 
 /// What an administrator has asked for, as a start finds it.
 #[derive(Debug)]
 pub struct Survivor {
-    /// Where others will reach this node.
+    /// This node.
+    node: NodeId,
+    /// Where others will reach it.
     own: Member,
     directory: PathBuf,
 }
@@ -65,6 +70,7 @@ impl Survivor {
             return Ok(None);
         };
         let survivor = Self {
+            node: options.node,
             own: own.clone(),
             directory: options.directory.clone(),
         };
@@ -85,26 +91,43 @@ impl Survivor {
         Ok(Some(survivor))
     }
 
-    /// Has this node be the only one with a vote on storage `name`, which has durably applied `applied`.
+    /// Has this node be the only one with a vote on storage `name`. It will not listen to the others any more.
     pub async fn end(
         &self,
         name: &str,
-        applied: Option<LogId<NodeId>>,
+        applier: &Arc<Applier>,
         log: &mut GroupLog,
     ) -> Result<(), NodeError> {
-        let ended = log.end_alone(self.own.clone(), applied).await?;
+        self.give_up(&opening::members(applier, log).await?)?;
+        let (known, _) = applier.applied();
+        let ended = log.end_alone(self.own.clone(), known).await?;
         let Some(end) = ended else {
             let storage = name.to_owned();
             return Err(self.cannot(SurvivorError::NoLog { storage }));
         };
-        let applied = applied.map_or(0, |applied| applied.index);
+        let next = known.map_or(0, |known| known.index + 1);
         tracing::warn!(
             "storage {name}: this node goes on alone, by entry {} of term {} of its log; entries from {} on are \
              written to Data.fs now. The former other nodes must not be started again with their logs",
             end.index,
             end.leader_id.term,
-            applied + 1
+            next
         );
+        Ok(())
+    }
+
+    /// Before they are members no more: a crash may come between.
+    fn give_up(&self, members: &MembershipState<NodeId, Member>) -> Result<(), NodeError> {
+        let read = Membership::read(&self.directory)?;
+        let known = read.unwrap_or_else(|| Membership::new(self.node));
+        let mut now = known.clone();
+        for members in [members.committed(), members.effective()] {
+            now.gone.extend(members.nodes().map(|(node, _)| *node));
+        }
+        now.gone.remove(&self.node);
+        if now != known {
+            now.write(&self.directory)?;
+        }
         Ok(())
     }
 

@@ -2,10 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread::sleep;
 use std::time::Duration;
 
 use crate::nodes::lead;
 use crate::run::{Run, Start};
+
+/// And more.
+const WHAT_AN_ELECTION_TAKES: Duration = Duration::from_secs(3);
 
 /// The power of all goes at once; only the leader's host comes back. Its `Data.fs` ends where its last note
 /// says, and all that was acknowledged since is in its log.
@@ -52,6 +56,16 @@ fn a_learner_that_is_left_has_all_that_it_was_sent() {
     run.cut_power(&[PRIMARY, learner]);
     run.gone.push(PRIMARY);
     go_on_alone(&mut run, learner);
+    run.note("the former primary comes back with its old log, against all warnings");
+    run.start_node(PRIMARY);
+    sleep(WHAT_AN_ELECTION_TAKES);
+    let said = run.cluster.command(learner, &["status"]).unwrap();
+    assert!(said.contains("node 2 leads"), "{said}");
+    let via = run.cluster.nodes[learner].place.peers.to_string();
+    let joined = run.cluster.command(PRIMARY, &["join", "--via", &via]);
+    let refused = joined.unwrap_err().to_string();
+    assert!(refused.contains("node 1 was given up"), "{refused}");
+    run.kill(PRIMARY);
     run.reckon();
 }
 

@@ -186,14 +186,14 @@ fn init_makes_no_second_cluster() {
     assert!(!host.log().exists());
 
     std::fs::create_dir(host.log()).unwrap();
-    Membership { node: 3 }.write(&host.log()).unwrap();
+    Membership::new(3).write(&host.log()).unwrap();
     let problem = failure(host.run(&["init"], |_, _| None).1);
     assert!(
         problem.contains("belongs to a cluster already"),
         "{problem}"
     );
     assert!(problem.contains("init --survivor"), "{problem}");
-    Membership { node: 5 }.write(&host.log()).unwrap();
+    Membership::new(5).write(&host.log()).unwrap();
     let problem = failure(host.run(&["init"], |_, _| None).1);
     assert!(problem.contains("belongs to node 5"), "{problem}");
     std::fs::write(host.log().join(MEMBER), "?").unwrap();
@@ -211,10 +211,10 @@ fn a_node_goes_on_alone_only_where_it_is_stopped_and_the_last_one() {
     assert!(!host.log().exists());
 
     std::fs::create_dir(host.log()).unwrap();
-    Membership { node: 5 }.write(&host.log()).unwrap();
+    Membership::new(5).write(&host.log()).unwrap();
     let problem = failure(host.run(&survive, gone).1);
     assert!(problem.contains("belongs to node 5"), "{problem}");
-    Membership { node: 3 }.write(&host.log()).unwrap();
+    Membership::new(3).write(&host.log()).unwrap();
     let node_2 = |address: &str, _| (address == "db2:8101").then(|| AdminReply::Status(status()));
     let problem = failure(host.run(&survive, node_2).1);
     assert!(problem.contains("node 2 at db2:8101 is not"), "{problem}");
@@ -233,7 +233,7 @@ fn a_node_goes_on_alone_only_where_it_is_stopped_and_the_last_one() {
 
     let late = Host::with("apply-delay 1h\n");
     std::fs::create_dir(late.log()).unwrap();
-    Membership { node: 3 }.write(&late.log()).unwrap();
+    Membership::new(3).write(&late.log()).unwrap();
     let problem = failure(late.run(&survive, gone).1);
     assert!(problem.contains("apply-delay is set"), "{problem}");
     assert_eq!(Bootstrap::read(&late.log()).unwrap(), None);
