@@ -5,8 +5,11 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
+use serde_json::json;
+
+use crate::cluster::{Cluster, Settings};
 use crate::nodes::lead;
-use crate::run::{Run, Start};
+use crate::run::{Run, Start, hosts};
 
 /// And more.
 const WHAT_AN_ELECTION_TAKES: Duration = Duration::from_secs(3);
@@ -46,6 +49,7 @@ fn a_learner_that_is_left_has_all_that_it_was_sent() {
     let Some(mut run) = Run::start("learner survives", start) else {
         return;
     };
+    let other = run.cluster.add_node(&["--learner"]).unwrap();
     let learner = run.cluster.add_node(&["--learner"]).unwrap();
     run.load.await_progress(50);
     run.more_loads[0].await_progress(50);
@@ -53,20 +57,62 @@ fn a_learner_that_is_left_has_all_that_it_was_sent() {
     run.end_loads();
     run.cluster.await_healthy();
     run.cluster.await_equal_files();
-    run.cut_power(&[PRIMARY, learner]);
-    run.gone.push(PRIMARY);
+    run.cut_power(&[PRIMARY, other, learner]);
+    run.gone.extend([PRIMARY, other]);
+    run.note("two learners are left");
+    run.start_node(other);
+    run.start_node(learner);
+    let said = run.cluster.command(learner, &["status"]).unwrap_err();
+    let ends = said
+        .to_string()
+        .matches("yes      term 1 of node 1, ")
+        .count();
+    assert_eq!(ends, 2 * run.cluster.settings.storages, "{said}");
+    run.cluster.nodes[learner].stop().unwrap();
+    let survive = ["init", "--survivor"];
+    let refused = run.cluster.command(learner, &survive).unwrap_err();
+    assert!(refused.to_string().contains("is not gone"), "{refused}");
+    run.cluster.nodes[other].stop().unwrap();
     go_on_alone(&mut run, learner);
     run.note("the former primary comes back with its old log, against all warnings");
     run.start_node(PRIMARY);
     sleep(WHAT_AN_ELECTION_TAKES);
     let said = run.cluster.command(learner, &["status"]).unwrap();
-    assert!(said.contains("node 2 leads"), "{said}");
+    assert!(said.contains("node 3 leads"), "{said}");
     let via = run.cluster.nodes[learner].place.peers.to_string();
     let joined = run.cluster.command(PRIMARY, &["join", "--via", &via]);
     let refused = joined.unwrap_err().to_string();
     assert!(refused.contains("node 1 was given up"), "{refused}");
     run.kill(PRIMARY);
     run.reckon();
+}
+
+/// What its log does not have, and what it would only do later, cannot be gone on with.
+#[test]
+fn who_cannot_go_on_alone_does_not_start() {
+    const NODE: usize = 0;
+    for (keys, asked, why) in [
+        ("", 1, "storage 1 has no log here"),
+        ("", 2, "it was written for node 2"),
+        ("    apply-delay 3s\n", 1, "take apply-delay out"),
+    ] {
+        let Some(network) = hosts("no survivor", false) else {
+            return;
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            replication: keys.to_owned(),
+            ..Settings::default()
+        };
+        let mut cluster = Cluster::prepare(directory.path(), network, settings).unwrap();
+        let raft = cluster.nodes[NODE].disk().join("raft");
+        fs::create_dir(&raft).unwrap();
+        let marker = json!({"node": asked, "address": "", "storages": ["1"], "survivor": true});
+        fs::write(raft.join("bootstrap"), marker.to_string()).unwrap();
+        let error = cluster.start_node(NODE).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+        assert!(error.contains("raft/bootstrap: "), "{error}");
+    }
 }
 
 /// As docs/redundancy.md says under "The quorum is lost".
