@@ -142,7 +142,8 @@ fn survive(server: &Server, nodes: &Nodes, say: Say<'_>) -> Done {
         server.id(),
         directory.display()
     ));
-    say("the other nodes must never be started again with their old data".to_owned());
+    say("the other nodes must never be started again with their old data. To take this back remove that file"
+        .to_owned());
     Ok(())
 }
 
