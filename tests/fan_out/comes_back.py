@@ -3,6 +3,8 @@
 Argument: zeod or python, the servers behind.
 """
 
+import os
+import shutil
 import sys
 
 import servers
@@ -59,9 +61,45 @@ def main(directory):
         check(shelves(connection) == wanted, 'the own change is not seen')
     connection.close()
     db.close()
-    check_read_only(kind, directory, server, wanted)
     front.stop()
+    server = check_passed_over(kind, directory, server, wanted)
+    check_read_only(kind, directory, server, wanted)
     return f'{ROUNDS} servers lost'
+
+
+def check_passed_over(kind, directory, server, wanted):
+    """A server that lets the front in and is behind what was seen is no reason not to try the next one."""
+    server.stop()
+    old = os.path.join(directory, 'old')
+    os.mkdir(old)
+    shutil.copy(os.path.join(directory, 'Data.fs'), old)
+    server = servers.behind(kind, directory, 'two')
+    front = servers.in_front(directory, 'old/one', 'two', more='wait off', name='choosy')
+    db = DB(servers.client(front, directory, 'choosy'))
+    connection = db.open(transaction.TransactionManager())
+    servers.wait_until('the front begins', lambda: shelves(connection) == wanted)
+    connection.root()['shelves'][0]['number'] = wanted[0] = -1
+    connection.transaction_manager.commit()
+    late = servers.behind(kind, old, 'one')
+    server.stop()
+    with open(os.path.join(directory, 'choosy.log')) as log:
+        said = ['']
+
+        def is_behind():
+            said[0] += log.read()
+            return 'it is behind' in said[0]
+        servers.wait_until('the server that is behind is tried', is_behind)
+    server = servers.behind(kind, directory, 'two')
+    fresh = DB(servers.client(front, directory, 'fresh'))
+    again = fresh.open(transaction.TransactionManager())
+    check(shelves(again) == wanted, 'something else is seen')
+    again.close()
+    fresh.close()
+    connection.close()
+    db.close()
+    front.stop()
+    late.stop()
+    return server
 
 
 def check_read_only(kind, directory, server, wanted):

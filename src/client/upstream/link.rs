@@ -28,6 +28,8 @@ const MAX_EARLY: usize = 10_000;
 struct Candidate {
     connection: Connection,
     feed: Arc<Feed>,
+    /// Its place in the list.
+    number: usize,
     address: Address,
     is_read_only: bool,
     /// The server's last transaction.
@@ -40,13 +42,16 @@ pub(super) async fn keep(shared: Arc<Shared>) {
     let mut epoch = 0;
     let mut complaint = Complaint::default();
     let mut found = None;
+    let mut first = 0;
     loop {
         let candidate = if let Some(candidate) = found.take() {
             Ok(candidate)
         } else {
             epoch += 1;
-            find(&shared, epoch, shared.options.read_only_fallback).await
+            find(&shared, epoch, shared.options.read_only_fallback, first).await
         };
+        // One that lets us in and is of no use must not be all that is ever tried.
+        first = candidate.as_ref().map_or(0, |found| found.number + 1);
         let linked = match candidate {
             Ok(candidate) => {
                 let feed = Arc::clone(&candidate.feed);
@@ -59,6 +64,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         match linked {
             Ok((live, feed)) => {
                 complaint = Complaint::default();
+                first = 0;
                 found = serve(&shared, &live, &mut epoch).await;
                 *feed.state.lock() = FeedState::Over;
             }
@@ -81,7 +87,7 @@ async fn serve(shared: &Arc<Shared>, live: &Live, epoch: &mut u64) -> Option<Can
             }
             () = tokio::time::sleep(FALLBACK_TIME), if looks => {
                 *epoch += 1;
-                match find(shared, *epoch, false).await {
+                match find(shared, *epoch, false, 0).await {
                     Ok(better) => Some(better),
                     Err(_) => continue,
                 }
@@ -125,24 +131,32 @@ fn jitter() -> Duration {
     Duration::from_millis(u64::from(noise % JITTER_MS))
 }
 
-/// The first server that can be had. With `fallback` one that takes no changes
-/// will do, if there is no other.
-async fn find(shared: &Arc<Shared>, epoch: u64, fallback: bool) -> Result<Candidate, String> {
+/// The first server that can be had, beginning with number `first`. With `fallback`
+/// one that takes no changes will do, if there is no other.
+async fn find(
+    shared: &Arc<Shared>,
+    epoch: u64,
+    fallback: bool,
+    first: usize,
+) -> Result<Candidate, String> {
     let mut reasons = Vec::new();
     let mut read_only = Vec::new();
-    for address in &shared.options.servers {
-        match register(shared, address, shared.options.read_only, epoch).await {
+    let servers = &shared.options.servers;
+    let first = first.checked_rem(servers.len()).unwrap_or(0);
+    let numbered = servers.iter().enumerate().cycle().skip(first);
+    for (number, address) in numbered.take(servers.len()) {
+        match register(shared, (number, address), shared.options.read_only, epoch).await {
             Ok(candidate) => return Ok(candidate),
             Err(Refusal { is_read_only, why }) => {
                 if is_read_only {
-                    read_only.push(address);
+                    read_only.push((number, address));
                 }
                 reasons.push(format!("{address}: {why}"));
             }
         }
     }
-    for address in read_only.into_iter().filter(|_| fallback) {
-        match register(shared, address, true, epoch).await {
+    for (number, address) in read_only.into_iter().filter(|_| fallback) {
+        match register(shared, (number, address), true, epoch).await {
             Ok(candidate) => return Ok(candidate),
             Err(refusal) => reasons.push(format!("{address}: {}", refusal.why)),
         }
@@ -166,7 +180,7 @@ impl<E: ToString> From<E> for Refusal {
 
 async fn register(
     shared: &Arc<Shared>,
-    address: &Address,
+    (number, address): (usize, &Address),
     is_read_only: bool,
     epoch: u64,
 ) -> Result<Candidate, Refusal> {
@@ -184,6 +198,7 @@ async fn register(
         Ok(last) => Ok(Candidate {
             connection,
             feed,
+            number,
             address: address.clone(),
             is_read_only,
             last,
@@ -217,6 +232,7 @@ async fn bring_up_to_date(shared: &Arc<Shared>, candidate: Candidate) -> Result<
     let Candidate {
         connection,
         feed,
+        number: _,
         address,
         is_read_only,
         last,
