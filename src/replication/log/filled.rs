@@ -4,12 +4,16 @@
 //! sync which part of it is used by now; where there are zeros already it has
 //! nothing to note. On ext4 that makes a sync of a small record a third shorter
 //! (three logs on one disk: 143 µs instead of 212).
+//!
+//! And a file's new length is durable before anything is written there: otherwise a
+//! power cut could leave the beginning of a record that is longer than the file,
+//! which looks like damage and not like a record that was being written.
 
 use std::io::{Result, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use raft_engine::env::{FileSystem, Permission, WriteExt};
+use raft_engine::env::{FileSystem, Handle, Permission, WriteExt};
 
 /// So far ahead. It goes to the disk with the next sync.
 const AHEAD_BYTES: usize = 256 << 10;
@@ -21,7 +25,7 @@ pub(super) struct Filled<F>(pub F);
 impl<F: FileSystem> FileSystem for Filled<F> {
     type Handle = F::Handle;
     type Reader = F::Reader;
-    type Writer = FilledWriter<F::Writer>;
+    type Writer = FilledWriter<F::Writer, F::Handle>;
 
     fn create<P: AsRef<Path>>(&self, path: P) -> Result<F::Handle> {
         self.0.create(path)
@@ -43,9 +47,10 @@ impl<F: FileSystem> FileSystem for Filled<F> {
         self.0.new_reader(handle)
     }
 
-    fn new_writer(&self, handle: Arc<F::Handle>) -> Result<FilledWriter<F::Writer>> {
+    fn new_writer(&self, handle: Arc<F::Handle>) -> Result<Self::Writer> {
         Ok(FilledWriter {
-            inner: self.0.new_writer(handle)?,
+            inner: self.0.new_writer(Arc::clone(&handle))?,
+            handle,
             at: 0,
             filled: 0,
             allocated: 0,
@@ -55,8 +60,9 @@ impl<F: FileSystem> FileSystem for Filled<F> {
 
 /// Writes a file from its beginning to its end: raft-engine never goes back but
 /// to write again what has failed.
-pub(super) struct FilledWriter<W> {
+pub(super) struct FilledWriter<W, H> {
     inner: W,
+    handle: Arc<H>,
     /// The next byte goes here.
     at: usize,
     /// Zeros, or what was written, stand before this.
@@ -65,7 +71,7 @@ pub(super) struct FilledWriter<W> {
     allocated: usize,
 }
 
-impl<W: Write + Seek> FilledWriter<W> {
+impl<W: Write + Seek, H> FilledWriter<W, H> {
     /// Fills what comes behind `end`, where a write is about to end.
     fn fill(&mut self, end: usize) -> Result<()> {
         let to = (end + AHEAD_BYTES).min(self.allocated);
@@ -82,7 +88,7 @@ impl<W: Write + Seek> FilledWriter<W> {
     }
 }
 
-impl<W: Write + Seek> Write for FilledWriter<W> {
+impl<W: Write + Seek, H> Write for FilledWriter<W, H> {
     fn write(&mut self, buffer: &[u8]) -> Result<usize> {
         let end = self.at + buffer.len();
         if end > self.filled {
@@ -100,7 +106,7 @@ impl<W: Write + Seek> Write for FilledWriter<W> {
     }
 }
 
-impl<W: Seek> Seek for FilledWriter<W> {
+impl<W: Seek, H> Seek for FilledWriter<W, H> {
     fn seek(&mut self, to: SeekFrom) -> Result<u64> {
         let at = self.inner.seek(to)?;
         self.at = usize::try_from(at).map_err(std::io::Error::other)?;
@@ -108,7 +114,7 @@ impl<W: Seek> Seek for FilledWriter<W> {
     }
 }
 
-impl<W: WriteExt> WriteExt for FilledWriter<W> {
+impl<W: WriteExt, H: Handle> WriteExt for FilledWriter<W, H> {
     fn truncate(&mut self, offset: usize) -> Result<()> {
         self.inner.truncate(offset)?;
         self.at = offset;
@@ -119,6 +125,11 @@ impl<W: WriteExt> WriteExt for FilledWriter<W> {
 
     fn allocate(&mut self, offset: usize, size: usize) -> Result<()> {
         self.inner.allocate(offset, size)?;
+        if let Err(error) = self.handle.sync() {
+            // As the engine does where its own sync fails: an error of this function it takes for a
+            // file system that cannot allocate, and the next sync would tell of nothing.
+            panic!("a log file's new length cannot be made durable: {error}");
+        }
         self.allocated = offset + size;
         Ok(())
     }
@@ -126,9 +137,49 @@ impl<W: WriteExt> WriteExt for FilledWriter<W> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use raft_engine::env::DefaultFileSystem;
 
     use super::*;
+
+    /// Counts syncs.
+    #[derive(Default)]
+    struct Counted(AtomicUsize);
+
+    impl Handle for Counted {
+        fn truncate(&self, _: usize) -> Result<()> {
+            Ok(())
+        }
+
+        fn file_size(&self) -> Result<usize> {
+            Ok(0)
+        }
+
+        fn sync(&self) -> Result<()> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_new_length_is_durable_before_anything_is_written_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = DefaultFileSystem;
+        let file = files.create(directory.path().join("file")).unwrap();
+        let handle = Arc::new(Counted::default());
+        let mut writer = FilledWriter {
+            inner: files.new_writer(Arc::new(file)).unwrap(),
+            handle: Arc::clone(&handle),
+            at: 0,
+            filled: 0,
+            allocated: 0,
+        };
+        writer.allocate(0, AHEAD_BYTES).unwrap();
+        assert_eq!(handle.0.load(Ordering::Relaxed), 1);
+        writer.write_all(b"record").unwrap();
+        assert_eq!(handle.0.load(Ordering::Relaxed), 1);
+    }
 
     #[test]
     fn zeros_stand_behind_what_is_written_and_nothing_is_lost() {
