@@ -69,8 +69,9 @@ pub(super) fn inspect(directory: &Path, must_exist: bool) -> Result<Plan, LogErr
                     plan.trims.push((path, None));
                     continue;
                 }
-                End::At(end) if end < bytes.len() => plan.trims.push((path, Some(end))),
-                End::At(_) => {}
+                // Also one that is full: after a kill what was written last need not be
+                // on the disk, and it is taken for durable from now on.
+                End::At(end) => plan.trims.push((path, Some(end))),
                 End::Damaged { good, why } => {
                     let place = format!("{}, byte {good}: {why}", path.display());
                     let keep = good > 0 && suffix == WRITTEN;
