@@ -392,6 +392,9 @@ impl Node {
             ));
         }
         for (name, served) in &self.storages {
+            // Nobody else has ever had anything of this.
+            let whole = tokio::task::block_in_place(|| served.log.declare_whole());
+            whole.map_err(|error| format!("storage {name}: {error}"))?;
             let initialized = served.group.initialize(self.member.clone()).await;
             served.group.vote_from_now_on();
             match initialized {

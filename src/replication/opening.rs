@@ -182,26 +182,32 @@ async fn must_abstain(
     applier: &Arc<Applier>,
     log: &mut GroupLog,
 ) -> Result<bool, NodeError> {
-    let is_damaged = log.reader().condition() != LogCondition::Whole;
+    let condition = log.reader().condition();
     let known = log.get_log_state().await;
     let is_new = Membership::read(&options.directory)?.is_none()
         && applier.applied().0.is_none()
         && known.is_ok_and(|known| known.last_log_id.is_none());
-    if is_damaged && is_alone(options.node, applier, log).await {
+    if is_new {
+        // A second start, before it has all that it may have acknowledged once, must know that, too.
+        tokio::task::block_in_place(|| log.reader().declare_new())?;
+        return Ok(true);
+    }
+    let LogCondition::Damaged(why) = condition else {
+        return Ok(false);
+    };
+    if is_alone(options.node, applier, log).await {
         tracing::error!(
             critical = true,
-            "storage {name}: the log is damaged, and no other node has what it held: the last \
+            "storage {name}: the log is damaged ({why}), and no other node has what it held: the last \
              transactions may be lost. The storage goes on from what is left"
         );
         return Ok(false);
     }
-    if is_damaged {
-        tracing::error!(
-            "storage {name}: the log is damaged; this node votes again once it has caught up \
-             with a leader"
-        );
-    }
-    Ok(is_damaged || is_new)
+    tracing::error!(
+        "storage {name}: the log lacks what this node may have acknowledged ({why}); it votes again \
+         once it has caught up with a leader"
+    );
+    Ok(true)
 }
 
 /// Has nobody else a vote? Raft goes by the newest members as soon as they are in the log; the note tells of

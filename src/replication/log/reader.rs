@@ -22,6 +22,8 @@ pub const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
 /// What is read from the files with one call.
 const MAX_READ_BYTES: usize = 4 * 1024 * 1024;
 
+const NEW: &str = "it is new, and there may have been another one before";
+
 /// Reads a [`GroupLog`](super::GroupLog), and tells about it; there can be many.
 #[derive(Clone)]
 pub struct GroupReader {
@@ -44,6 +46,15 @@ impl GroupReader {
     pub fn declare_whole(&self) -> Result<(), LogError> {
         self.shared.identity.lock().mark_whole(self.name())?;
         *self.shared.condition.lock() = LogCondition::Whole;
+        Ok(())
+    }
+
+    /// The log has just been begun, by a node that may have had another one before: it is as one that has lost
+    /// all. Durable when it returns; blocks.
+    pub fn declare_new(&self) -> Result<(), LogError> {
+        let mut identity = self.shared.identity.lock();
+        identity.mark_damaged(Some(self.name()), NEW)?;
+        *self.shared.condition.lock() = LogCondition::Damaged(NEW.to_owned());
         Ok(())
     }
 

@@ -94,6 +94,25 @@ async fn a_write_that_was_torn_is_no_damage() {
     }
 }
 
+/// It may be one whose node voted, and acknowledged, with a log that is gone.
+#[test]
+fn a_new_log_lacks_something_until_it_is_declared_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, _) = open(directory.path(), Options::default());
+    log.group("main", None)
+        .unwrap()
+        .reader()
+        .declare_new()
+        .unwrap();
+    log.close();
+    let (log, condition) = open(directory.path(), Options::default());
+    assert_eq!(condition, LogCondition::Whole);
+    let reader = log.group("main", None).unwrap().reader();
+    assert!(matches!(reader.condition(), LogCondition::Damaged(_)));
+    reader.declare_whole().unwrap();
+    assert_eq!(reader.condition(), LogCondition::Whole);
+}
+
 #[tokio::test]
 async fn damage_is_remembered_until_the_node_has_caught_up() {
     let directory = tempfile::tempdir().unwrap();
