@@ -158,6 +158,17 @@ impl Applier {
         (state.applied, state.membership.clone())
     }
 
+    /// The first entry that is not applied yet.
+    pub fn applied_next(&self) -> u64 {
+        let applied = self.state.lock().applied;
+        applied.map_or(0, |applied| applied.index + 1)
+    }
+
+    /// The first entry whose files this node may need from others.
+    pub fn needed_from(&self) -> u64 {
+        self.files.needed_from(self.applied_next())
+    }
+
     /// What was applied lately.
     pub fn history(&self) -> &History {
         &self.history

@@ -1,46 +1,39 @@
 //! What travels beside the log: the data of large transactions, and blobs.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::{EntryPayload, RaftLogReader};
+use openraft::{Entry, EntryPayload, RaftLogReader};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::command::{Commit, Order, Payload};
 use super::log::GroupReader;
+use super::named::{Named, NamedFile};
 use super::peers::PeerStream;
 use super::staging::Staging;
-use super::types::{Member, NodeId};
+use super::types::{Member, NodeId, Types};
 use crate::storage::file::FileStorage;
 use crate::storage::staging::FileDigest;
 use crate::storage::{Committing, Result, Staged, StagedBody, Storage, StorageError};
 use crate::transaction::{Attached, MAX_INLINE_BYTES};
 use crate::types::Tid;
 
-/// What no entry names goes after this time: its transaction was given up.
-const ORPHAN_PATIENCE: Duration = Duration::from_hours(1);
-/// Entries that are looked through at once after a start.
-const ENTRIES_AT_ONCE: u64 = 64;
+/// The log is looked through in steps of some MiB, so many of them at once: who waits for the end of
+/// it waits no longer.
+const STEPS_AT_ONCE: usize = 16;
 
 /// The files of one storage that lie ready, and the entries that name them.
 ///
-/// Invariant: a file that an entry of the log names stays, for the entry may
-/// have to be applied again, here or on a node that is behind.
+/// Invariant: a file that an entry of the log names stays, for the entry may have to be applied
+/// yet, or again, here or on a node that is behind.
 #[derive(Debug)]
 pub struct Files {
     staging: Arc<Staging>,
     storage: Arc<FileStorage>,
     named: Mutex<Named>,
-}
-
-#[derive(Debug, Default)]
-struct Named {
-    /// By log index.
-    entries: BTreeMap<u64, Vec<FileDigest>>,
-    /// What lay here before this start is known, too.
-    is_complete: bool,
 }
 
 impl Files {
@@ -56,6 +49,12 @@ impl Files {
     /// Bytes that lie ready.
     pub fn bytes(&self) -> u64 {
         self.staging.area().bytes()
+    }
+
+    /// Where they lie.
+    #[cfg(test)]
+    pub(super) fn area(&self) -> &Arc<crate::storage::staging::StagingArea> {
+        self.staging.area()
     }
 
     /// Takes copies of what is too large for an entry. Waits for the disk.
@@ -85,10 +84,7 @@ impl Files {
 
     /// Notes that the entry at `log_index` names files.
     pub fn name(&self, log_index: u64, commits: &[Commit]) {
-        let files: Vec<_> = commits.iter().flat_map(Commit::files).collect();
-        if !files.is_empty() {
-            self.named.lock().entries.insert(log_index, files);
-        }
+        self.named.lock().name(log_index, commits);
     }
 
     /// The transaction, with the files that it needs; those that are not here
@@ -144,46 +140,91 @@ impl Files {
         Ok(committing)
     }
 
-    /// The log begins behind `log_index` now.
-    pub fn purged(&self, log_index: u64) {
+    /// The log begins behind `log_index` now. What no entry names goes after `orphans_for`.
+    pub fn purged(&self, log_index: u64, orphans_for: Duration) {
         let mut named = self.named.lock();
-        let kept = named.entries.split_off(&(log_index + 1));
-        let gone = std::mem::replace(&mut named.entries, kept);
-        // The same file can belong to several.
-        let live: HashSet<_> = named.entries.values().flatten().copied().collect();
-        let gone: Vec<_> = gone.into_values().flatten().collect();
-        let gone: Vec<_> = gone
-            .into_iter()
-            .filter(|file| !live.contains(file))
-            .collect();
-        self.staging.area().release(&gone);
-        if named.is_complete {
-            self.staging.area().clean(&live, ORPHAN_PATIENCE);
+        // What is not known stays.
+        if !named.is_complete() {
+            return;
+        }
+        let area = self.staging.area();
+        area.release(&named.purged(log_index));
+        area.clean(&named.live(), orphans_for);
+    }
+
+    /// Finds what entries of `log` name that were not looked through yet, applied or not: those
+    /// before `applied` are. Comes back before the end if that is far away.
+    pub async fn look_through(&self, log: &mut GroupReader, applied: u64) {
+        let extent = log.extent();
+        let mut at = self.named.lock().begin(&extent, applied);
+        for _ in 0..STEPS_AT_ONCE {
+            if at >= extent.next {
+                break;
+            }
+            let entries = match log.limited_get_log_entries(at, extent.next).await {
+                Ok(entries) => entries,
+                Err(error) => return tracing::warn!("looking through the log: {error}"),
+            };
+            let Some(last) = entries.last().map(|entry| entry.log_id.index) else {
+                // Purged or cut off meanwhile: the next look begins elsewhere.
+                return;
+            };
+            for entry in entries {
+                self.name_all(entry);
+            }
+            at = last + 1;
+            self.named.lock().looked_upto(at, false);
+        }
+        self.named.lock().looked_upto(at, at >= extent.next);
+    }
+
+    fn name_all(&self, entry: Entry<Types>) {
+        let EntryPayload::Normal(command) = entry.payload else {
+            return;
+        };
+        if let Ok(Order::Commit(commits)) = Order::decode(command)
+            && commits.term == entry.log_id.leader_id.term
+        {
+            self.name(entry.log_id.index, &commits.transactions);
         }
     }
 
-    /// Finds what entries name that were applied by an earlier run.
-    pub async fn look_through(&self, mut log: GroupReader, applied: u64) {
-        let mut from = 0;
-        while from <= applied {
-            let until = (from + ENTRIES_AT_ONCE).min(applied + 1);
-            match log.try_get_log_entries(from..until).await {
-                Ok(entries) => {
-                    for entry in entries {
-                        let EntryPayload::Normal(command) = entry.payload else {
-                            continue;
-                        };
-                        if let Ok(Order::Commit(commits)) = Order::decode(command) {
-                            self.name(entry.log_id.index, &commits.transactions);
-                        }
-                    }
-                }
-                // What is not known stays.
-                Err(error) => return tracing::warn!("looking through the log: {error}"),
+    /// Gets files that entries from `applied` on name before those are applied, as far as `others`
+    /// have them now.
+    pub async fn fetch_ahead(&self, applied: u64, others: impl Fn() -> Vec<(NodeId, Member)>) {
+        let area = self.staging.area();
+        let waiting: Vec<_> = self.named.lock().waiting(applied).collect();
+        for NamedFile { digest, place } in waiting {
+            if area.has(&digest) {
+                continue;
             }
-            from = until;
+            let given_up = Notify::new();
+            let trouble = |_: &str| given_up.notify_one();
+            tokio::select! {
+                () = self.staging.fetch(digest, place, &others, trouble) => {}
+                // The next time, or when its entry is applied.
+                () = given_up.notified() => {}
+            }
         }
-        self.named.lock().is_complete = true;
+    }
+
+    /// The first entry whose files this node may need from others, where those before `applied`
+    /// are applied.
+    pub fn needed_from(&self, applied: u64) -> u64 {
+        let area = self.staging.area();
+        self.named
+            .lock()
+            .needed_from(applied, |file| area.has(file))
+    }
+
+    /// The first entry from `index` on that names files.
+    pub fn named_from(&self, index: u64) -> Option<u64> {
+        self.named.lock().first_from(index)
+    }
+
+    /// The first entry to be kept so that all files have `bytes` at most; None: all may be kept.
+    pub fn index_keeping(&self, bytes: u64) -> Option<u64> {
+        self.named.lock().keeping(bytes)
     }
 
     /// Takes what another node gives.

@@ -250,9 +250,9 @@ impl Node {
                 self.options.log_size_bytes,
             ));
             tasks.spawn(upkeep::vote_when_whole(served.clone()));
+            tasks.spawn(upkeep::fetch_ahead(served.clone()));
             tasks.spawn(fitness::watch(served.clone()));
             tasks.spawn(upkeep::count_leaders(served.clone()));
-            tasks.spawn(upkeep::look_through(served.clone()));
             tasks.spawn(upkeep::turn_away(served.clone(), self.options.quorum_wait));
         }
         if self.storages.len() > 1 {

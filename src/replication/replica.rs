@@ -292,6 +292,13 @@ impl Replica {
                     Err(_) => Ok(Answer::Packing),
                 }
             }
+            Question::Files => Ok(self.needed_files()),
+        }
+    }
+
+    fn needed_files(&self) -> Answer {
+        Answer::Files {
+            needed_from: self.applier.needed_from(),
         }
     }
 
@@ -453,6 +460,11 @@ impl Services for SharedReplica {
             };
             answer.unwrap_or_else(|why| Answer::No { why }).encode()
         })
+    }
+
+    fn serve_as_member(&self, request: Bytes) -> Option<Bytes> {
+        let question = Question::decode(request).ok()?;
+        (question == Question::Files).then(|| self.0.needed_files().encode())
     }
 
     fn stream(&self, from: NodeId, kind: StreamKind, stream: PeerStream) -> BoxFuture<'_, ()> {

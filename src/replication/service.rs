@@ -1,4 +1,4 @@
-//! What nodes ask the leader of a storage for: oids and packs.
+//! What nodes ask the leader of a storage for: oids and packs; and each other.
 
 use bytes::Bytes;
 
@@ -23,6 +23,9 @@ pub enum Question {
         /// The pack's place in the log.
         log_index: u64,
     },
+    /// Which files beside the log the member that is asked may still need. The only question that
+    /// members answer that do not lead.
+    Files,
 }
 
 /// What the leader says.
@@ -40,6 +43,11 @@ pub enum Answer {
     },
     /// The pack is not done yet.
     Packing,
+    /// Files that entries name from here on; none that is named before.
+    Files {
+        /// The first such entry.
+        needed_from: u64,
+    },
     /// It will not be.
     No {
         /// In words.
@@ -76,6 +84,7 @@ const PACK: u8 = 1;
 const NO: u8 = 2;
 const PACKED: u8 = 3;
 const PACKING: u8 = 4;
+const FILES: u8 = 5;
 
 impl Layout for Question {
     fn put(&self, out: &mut Vec<u8>) {
@@ -92,6 +101,7 @@ impl Layout for Question {
                 out.push(PACKED);
                 put_u64(*log_index, out);
             }
+            Self::Files => out.push(FILES),
         }
     }
 
@@ -106,6 +116,7 @@ impl Layout for Question {
             PACKED => Ok(Self::Packed {
                 log_index: from.u64("a log index")?,
             }),
+            FILES => Ok(Self::Files),
             other => Err(DecodeError::Value {
                 what: "a question",
                 value: other.into(),
@@ -126,6 +137,10 @@ impl Layout for Answer {
                 put_u64(*log_index, out);
             }
             Self::Packing => out.push(PACKING),
+            Self::Files { needed_from } => {
+                out.push(FILES);
+                put_u64(*needed_from, out);
+            }
             Self::No { why } => {
                 out.push(NO);
                 put_length(why.len(), out);
@@ -143,6 +158,9 @@ impl Layout for Answer {
                 log_index: from.u64("a log index")?,
             }),
             PACKING => Ok(Self::Packing),
+            FILES => Ok(Self::Files {
+                needed_from: from.u64("a log index")?,
+            }),
             NO => {
                 let length = from.u64("a text's length")?;
                 let why = from.bytes(length, "a text")?;
@@ -170,6 +188,7 @@ mod tests {
                 stop: Tid::from_u64(8),
             },
             Question::Packed { log_index: 5 },
+            Question::Files,
         ] {
             assert_eq!(Question::decode(question.encode()).unwrap(), question);
         }
@@ -177,6 +196,7 @@ mod tests {
             Answer::Oids { last: 9 },
             Answer::Pack { log_index: 3 },
             Answer::Packing,
+            Answer::Files { needed_from: 6 },
             Answer::No {
                 why: "a pack runs".to_owned(),
             },

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::consensus::{Keep, Lead, Leadership, spread};
 use super::node::Served;
+use super::retention::{Limits, Retention};
 use super::types::NodeId;
 use crate::storage::Storage;
 
@@ -15,10 +16,6 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const SAVE_INTERVAL: Duration = Duration::from_secs(30);
 /// … or so much was written since: that is what a crash has to write again.
 const SAVE_BYTES: u64 = 64 << 20;
-/// So many entries always stay in the log.
-const KEPT_ENTRIES: u64 = 1000;
-/// A node that was not heard of for so long gets what it lacks from `Data.fs`.
-const ABSENT_AFTER: Duration = Duration::from_hours(24);
 /// A member that was silent for longer is told not to be reached.
 pub const REACHED_WITHIN: Duration = Duration::from_secs(3);
 /// How even the leaders are is looked at so often: a hand-over costs clients some
@@ -34,10 +31,12 @@ const QUORUM_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Saves the state of the storage, and drops the log that nobody needs; for ever.
 pub async fn save_regularly(served: Served, log_size_bytes: u64) {
+    let mut retention = Retention::new(Limits::of(log_size_bytes));
     let mut saved_at = Instant::now();
     let mut saved = (None, 0);
     loop {
         tokio::time::sleep(INTERVAL).await;
+        retention.look_through(&served).await;
         let applier = &served.replica.applier;
         let now = (applier.applied().0, applier.storage.size_bytes());
         let grown = now.1.saturating_sub(saved.1);
@@ -46,19 +45,7 @@ pub async fn save_regularly(served: Served, log_size_bytes: u64) {
         }
         served.group.snapshot().await;
         (saved, saved_at) = (now, Instant::now());
-        let Some(durable) = applier.noted() else {
-            continue;
-        };
-        let keep = Keep {
-            durable,
-            entries: KEPT_ENTRIES,
-            affordable_from: served.log.index_keeping(log_size_bytes).unwrap_or(0),
-            absent_after: ABSENT_AFTER,
-        };
-        served.group.purge_log(&keep).await;
-        if let Some(purged) = served.group.status().purged {
-            applier.files.purged(purged);
-        }
+        retention.drop_needless(&served).await;
     }
 }
 
@@ -72,6 +59,7 @@ pub async fn begin_log(served: &Served) {
                 durable,
                 entries: 0,
                 affordable_from: u64::MAX,
+                files_from: None,
                 absent_after: Duration::ZERO,
             };
             served.group.purge_log(&keep).await;
@@ -151,11 +139,21 @@ pub async fn count_leaders(served: Served) {
     }
 }
 
-/// Learns which files the entries of the log name.
-pub async fn look_through(served: Served) {
+/// A node that is late on purpose gets files when it gets the entries that name them, so that
+/// nobody has to keep them until it applies those; for ever.
+pub async fn fetch_ahead(served: Served) {
     let applier = &served.replica.applier;
-    let last = applier.applied().0.map_or(0, |last| last.index);
-    applier.files.look_through(served.log.clone(), last).await;
+    if applier.delay == Duration::ZERO {
+        return;
+    }
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        let others = || applier.others();
+        applier
+            .files
+            .fetch_ahead(applier.applied_next(), others)
+            .await;
+    }
 }
 
 /// Sends clients that write away while there is no quorum, for ever: another

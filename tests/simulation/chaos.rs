@@ -395,6 +395,7 @@ impl Faults {
                 durable: applied,
                 entries: self.chance.below(50),
                 affordable_from: last,
+                files_from: None,
                 absent_after: SECOND,
             };
             node.group.purge_log(&keep).await;

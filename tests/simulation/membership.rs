@@ -163,6 +163,7 @@ async fn a_node_that_lacks_what_was_purged_is_sent_the_state() {
         durable: last,
         entries: 10,
         affordable_from: last,
+        files_from: None,
         absent_after: 10 * SECOND,
     };
     leader.group.purge_log(&keep).await;

@@ -116,7 +116,10 @@ impl Group {
         let services = self.core.services.lock().clone();
         match services {
             Some(services) if leads => Reply::Service(services.serve(request).await),
-            Some(_) => self.refused("this node does not lead".to_owned()),
+            Some(services) => match services.serve_as_member(request) {
+                Some(answer) => Reply::Service(answer),
+                None => self.refused("this node does not lead".to_owned()),
+            },
             None => self.refused("this node is still starting".to_owned()),
         }
     }

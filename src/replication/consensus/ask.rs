@@ -1,4 +1,4 @@
-//! Questions to the leader, whoever it is.
+//! Questions to the leader, whoever it is, and to any member.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use super::group::{Group, Leadership};
-use crate::replication::peers::{BoxFuture, PeerStream, Reply, Request, StreamKind};
+use crate::replication::peers::{BoxFuture, PeerError, PeerStream, Reply, Request, StreamKind};
 use crate::replication::types::{Member, NodeId};
 
 /// A leader that has refused, or cannot be reached, is asked again after so long,
@@ -19,6 +19,12 @@ pub trait Services: Send + Sync + 'static {
     /// Answers [`Group::ask_leader`] of any node; called only while this node leads. A
     /// question may come twice. Errors of its own are part of the answer.
     fn serve(&self, request: Bytes) -> BoxFuture<'_, Bytes>;
+
+    /// Answers [`Group::ask_member`] while this node does not lead. None: that only the leader
+    /// answers.
+    fn serve_as_member(&self, _request: Bytes) -> Option<Bytes> {
+        None
+    }
 
     /// Serves a stream of node `from`, to its end; whether this node leads or not.
     fn stream(&self, from: NodeId, kind: StreamKind, stream: PeerStream) -> BoxFuture<'_, ()>;
@@ -83,6 +89,25 @@ impl Group {
                     why,
                 });
             }
+        }
+    }
+
+    /// Asks the [`Services`] of `node`, whether it leads or not, once. None: it does not answer that.
+    pub async fn ask_member(
+        &self,
+        node: NodeId,
+        member: &Member,
+        request: Bytes,
+        patience: Duration,
+    ) -> Result<Option<Bytes>, PeerError> {
+        let network = &self.core.network;
+        let request = Request::Service(request);
+        let call = network
+            .peers
+            .call(node, member, &network.group, request, patience);
+        match call.await? {
+            Reply::Service(answer) => Ok(Some(answer)),
+            _ => Ok(None),
         }
     }
 

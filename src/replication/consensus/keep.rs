@@ -14,12 +14,14 @@ pub struct Keep {
     pub entries: u64,
     /// What is within this bound, by bytes, may stay for nodes that are behind: the first such entry.
     pub affordable_from: u64,
+    /// A member may need the files that entries from this one on name.
+    pub files_from: Option<u64>,
     /// A follower that was silent for longer is not waited for.
     pub absent_after: Duration,
 }
 
 /// The last entry that can go; None: all stay. `last` is the log's end, `needed` the first
-/// entries that the living followers lack.
+/// entries that others may need.
 pub fn purge_upto(keep: &Keep, last: u64, needed: impl Iterator<Item = u64>) -> Option<u64> {
     let first_kept = (last + 1).saturating_sub(keep.entries);
     let first_needed = needed.min().unwrap_or(u64::MAX);
@@ -54,7 +56,7 @@ impl Group {
                 followed.is_some_and(|at| at.elapsed() < keep.absent_after)
             });
             let needed = living.map(|(_, matched)| matched.map_or(0, |log_id| log_id.index + 1));
-            purge_upto(keep, last, needed)
+            purge_upto(keep, last, needed.chain(keep.files_from))
         };
         if let Some(upto) = upto {
             let _ = self.core.raft.trigger().purge_log(upto).await;
@@ -71,6 +73,7 @@ mod tests {
             durable,
             entries,
             affordable_from,
+            files_from: None,
             absent_after: Duration::from_secs(10),
         }
     }

@@ -51,7 +51,7 @@ use tokio::sync::watch;
 pub use early::may_be_told_early;
 pub use error::{LogCondition, LogError, LogHealth};
 pub use group::GroupLog;
-pub use reader::{GroupReader, MAX_REQUEST_BYTES};
+pub use reader::{Extent, GroupReader, MAX_REQUEST_BYTES};
 pub use stats::LogStats;
 
 use self::engine::LogEngine;

@@ -23,6 +23,18 @@ pub const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
 const MAX_READ_BYTES: usize = 4 * 1024 * 1024;
 
 const NEW: &str = "it is new, and there may have been another one before";
+/// Where a log begins and ends: entries from `first` up to, not including, `next` exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// The first one.
+    pub first: u64,
+    /// The one behind the last.
+    pub next: u64,
+    /// Those before this index are known to be committed.
+    pub committed: u64,
+    /// How often the end was cut off since the start.
+    pub cuts: u64,
+}
 
 /// Reads a [`GroupLog`](super::GroupLog), and tells about it; there can be many.
 #[derive(Clone)]
@@ -77,6 +89,17 @@ impl GroupReader {
     /// The last entry; None: there has never been one.
     pub fn last(&self) -> Option<LogId<NodeId>> {
         self.shared.state.lock().last
+    }
+
+    /// What the log has now.
+    pub fn extent(&self) -> Extent {
+        let state = self.shared.state.lock();
+        Extent {
+            first: state.first,
+            next: state.next,
+            committed: state.committed.map_or(0, |log_id| log_id.index + 1),
+            cuts: state.cuts,
+        }
     }
 
     /// Bytes of the entries that are kept, in steps of some 256 KiB.
