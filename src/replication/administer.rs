@@ -249,6 +249,11 @@ impl Node {
             log_limit_bytes: self.options.log_size_bytes,
             apply_delay_seconds: self.options.apply_delay.as_secs_f64(),
             abstains: self.storages.values().any(|served| served.group.abstains()),
+            standstills: self
+                .storages
+                .values()
+                .filter_map(Served::standstill)
+                .collect(),
         }
     }
 }

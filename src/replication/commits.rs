@@ -112,7 +112,7 @@ impl Applier {
     async fn assembled(&self, commit: Commit) -> Committing {
         loop {
             let others = || self.others();
-            let trouble = |why: &str| self.tell_stuck(why);
+            let trouble = |trouble| self.tell_missing(trouble);
             match self.files.complete(commit.clone(), others, trouble).await {
                 Ok(transaction) => {
                     self.go_on();

@@ -13,7 +13,7 @@ use super::command::{Commit, Order, Payload};
 use super::log::GroupReader;
 use super::named::{Named, NamedFile};
 use super::peers::PeerStream;
-use super::staging::Staging;
+use super::staging::{Staging, Trouble};
 use super::types::{Member, NodeId, Types};
 use crate::storage::file::FileStorage;
 use crate::storage::staging::FileDigest;
@@ -93,7 +93,7 @@ impl Files {
         &self,
         commit: Commit,
         others: impl Fn() -> Vec<(NodeId, Member)>,
-        trouble: impl Fn(&str),
+        trouble: impl Fn(Trouble),
     ) -> std::result::Result<Committing, String> {
         let tid = commit.tid;
         if matches!(commit.payload, Payload::Inline(_)) && commit.blobs.is_empty() {
@@ -199,7 +199,7 @@ impl Files {
                 continue;
             }
             let given_up = Notify::new();
-            let trouble = |_: &str| given_up.notify_one();
+            let trouble = |_| given_up.notify_one();
             tokio::select! {
                 () = self.staging.fetch(digest, place, &others, trouble) => {}
                 // The next time, or when its entry is applied.

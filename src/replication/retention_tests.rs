@@ -352,3 +352,26 @@ async fn a_node_keeps_the_files_of_what_it_has_yet_to_apply() {
     assert!(late.applied() < index && late.has(&file));
     drop(follower);
 }
+
+/// It is not waited for in silence.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_says_that_a_file_is_on_no_node_any_more() {
+    let network = MemoryNetwork::new(5);
+    let nodes = cluster(&network, Duration::from_secs(2)).await;
+    let file = file_that_is_lacking(&nodes).await;
+    let [leader, follower, late] = &nodes;
+    for node in [leader, follower] {
+        node.served.replica.applier.files.area().release(&[file]);
+    }
+    let is_lost = || late.served.standstill().is_some_and(|known| known.is_lost);
+    until("it says so", is_lost).await;
+    let known = late.served.standstill().unwrap();
+    assert_eq!(known.storage, "1");
+    let why = format!("the file {file} with the data of a transaction is on no node any more");
+    assert!(known.why.contains(&why), "{known:?}");
+    assert!(late.served.status().failed.is_some());
+    assert_eq!(leader.served.standstill(), None);
+    // Whoever has it by another way can bring it.
+    follower.take(&body(1));
+    until("it goes on", || late.served.standstill().is_none()).await;
+}

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::applier::Applier;
+use super::staging::Trouble;
 use crate::storage::Result;
 
 /// What could not be applied is tried again after this time: the entry is
@@ -23,6 +24,8 @@ pub struct Standstill {
     pub why: Arc<str>,
     /// Nothing is wrong, or that is told elsewhere.
     pub is_harmless: bool,
+    /// What it takes to go on is on no node any more: no patience helps, and no restart.
+    pub is_lost: bool,
 }
 
 impl Applier {
@@ -48,6 +51,31 @@ impl Applier {
             );
             self.stand_still(why, false);
         }
+    }
+
+    /// Tells why a file that an entry names has not come; once, until it comes.
+    pub(super) fn tell_missing(&self, trouble: Trouble) {
+        let why = match trouble {
+            Trouble::Late(why) => return self.tell_stuck(&why),
+            Trouble::Nowhere(why) => why,
+        };
+        let is_told = |known: &Standstill| known.is_lost;
+        if self.stuck.borrow().as_ref().is_some_and(is_told) {
+            return;
+        }
+        let path = self.storage.paths().data;
+        tracing::error!(
+            critical = true,
+            "{}: {why}. This node cannot go on with what its cluster has committed, and a restart \
+             does not help: take it out of the cluster and let it join with a new node-id, as \
+             \"A disk is lost\" in docs/redundancy.md tells",
+            path.display()
+        );
+        self.stuck.send_replace(Some(Standstill {
+            why: why.into(),
+            is_harmless: false,
+            is_lost: true,
+        }));
     }
 
     pub(super) fn go_on(&self) {
@@ -90,6 +118,7 @@ impl Applier {
         self.stuck.send_replace(Some(Standstill {
             why: why.into(),
             is_harmless,
+            is_lost: false,
         }));
     }
 }

@@ -7,7 +7,7 @@ use super::node::{Node, Served};
 use super::standstill::Standstill;
 use crate::stats::replication::{
     CatchUp, GroupCounts, GroupRole, GroupSource, GroupStatus, Lag, LogEnd, MemberStatus,
-    NodeSource, NodeStatus,
+    NodeSource, NodeStandstill, NodeStatus,
 };
 use crate::storage::Storage;
 
@@ -31,6 +31,19 @@ impl GroupSource for Served {
 }
 
 impl Served {
+    /// Why the storage does not go on here. None: it does, or will.
+    pub fn standstill(&self) -> Option<NodeStandstill> {
+        let stuck = self.replica.applier.stuck().borrow().clone();
+        let stuck = stuck.filter(|standstill| !standstill.is_harmless);
+        let is_lost = stuck.as_ref().is_some_and(|standstill| standstill.is_lost);
+        let stuck = stuck.map(|standstill| standstill.why.to_string());
+        Some(NodeStandstill {
+            storage: self.replica.name().to_owned(),
+            why: self.group.failure().or(stuck)?,
+            is_lost,
+        })
+    }
+
     /// The storage's group as this node sees it.
     pub fn status(&self) -> GroupStatus {
         let raft = self.group.status();

@@ -45,6 +45,20 @@ pub struct NodeStatus {
     /// It may have forgotten what it had acknowledged, or is new, and has not yet applied what the
     /// cluster had committed at its start: on some storage it does not vote.
     pub abstains: bool,
+    /// Its storages that cannot go on.
+    pub standstills: Vec<NodeStandstill>,
+}
+
+/// A storage of a node that does not apply what its cluster has committed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeStandstill {
+    /// Its name.
+    pub storage: String,
+    /// In words.
+    pub why: String,
+    /// What it takes to go on is on no node any more: the node has to join anew.
+    pub is_lost: bool,
 }
 
 impl NodeStatus {

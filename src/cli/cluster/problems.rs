@@ -3,7 +3,7 @@
 use super::table::time;
 use crate::replication::admin::ClusterStatus;
 use crate::replication::types::NodeId;
-use crate::stats::replication::{GroupStatus, MemberStatus, NodeStatus};
+use crate::stats::replication::{GroupStatus, MemberStatus, NodeStandstill, NodeStatus};
 
 /// A node that is further behind is not well. Entries are applied within
 /// milliseconds; a slow disk or a pack may take a moment.
@@ -31,13 +31,7 @@ pub fn of(status: &ClusterStatus) -> Vec<String> {
 
 fn group_problems(status: &ClusterStatus, group: &GroupStatus) -> Vec<String> {
     let mut problems = Vec::new();
-    if let Some(why) = &group.failed {
-        problems.push(format!(
-            "node {} does not go on because of an error: {why}; mend that, and if it does not go on \
-             then, restart zeod there",
-            group.node
-        ));
-    }
+    problems.extend(standstills(status, group));
     if let Some(why) = &group.held_up {
         problems.push(format!(
             "node {} applies nothing for now: {why}; it goes on by itself",
@@ -72,6 +66,41 @@ fn group_problems(status: &ClusterStatus, group: &GroupStatus) -> Vec<String> {
     let members = group.members.iter();
     problems.extend(members.filter_map(|member| member_problem(status, group, member)));
     problems
+}
+
+/// Each node tells its own; one of an earlier zeod only where it leads.
+fn standstills(status: &ClusterStatus, group: &GroupStatus) -> Vec<String> {
+    let of_node = |node: &NodeStatus| {
+        let mut all = node.standstills.iter();
+        let own = all.find(|standstill| standstill.storage == group.storage)?;
+        Some((node.node, own.clone()))
+    };
+    let mut found: Vec<_> = status.nodes.iter().filter_map(of_node).collect();
+    if let Some(why) = &group.failed
+        && !found.iter().any(|(node, _)| *node == group.node)
+    {
+        let why = why.clone();
+        let standstill = NodeStandstill {
+            why,
+            ..NodeStandstill::default()
+        };
+        found.insert(0, (group.node, standstill));
+    }
+    let in_words = |(node, standstill): (NodeId, NodeStandstill)| {
+        let NodeStandstill { why, is_lost, .. } = standstill;
+        if is_lost {
+            format!(
+                "node {node} cannot go on: {why}; a restart does not help: remove the node and let \
+                 it join with a new node-id (\"A disk is lost\" in docs/redundancy.md)"
+            )
+        } else {
+            format!(
+                "node {node} does not go on because of an error: {why}; mend that, and if it does \
+                 not go on then, restart zeod there"
+            )
+        }
+    };
+    found.into_iter().map(in_words).collect()
 }
 
 fn member_problem(
@@ -155,6 +184,25 @@ mod tests {
         assert!(found[0].contains("is not complete"), "{found:?}");
         let found = with(|status| group(status, |group| group.failed = Some("disk".to_owned())));
         assert!(found[0].contains("because of an error: disk"), "{found:?}");
+        let found = with(|status| {
+            status.storages[0].failed = Some("no room".to_owned());
+            status.nodes[0].standstills = vec![NodeStandstill {
+                storage: "1".to_owned(),
+                why: "no room".to_owned(),
+                is_lost: false,
+            }];
+            status.nodes[2].standstills = vec![NodeStandstill {
+                storage: "1".to_owned(),
+                why: "a file is on no node any more".to_owned(),
+                is_lost: true,
+            }];
+        });
+        let [first, second] = &found[..] else {
+            panic!("{found:?}");
+        };
+        assert!(first.contains("node 1 does not go on because of an error: no room;"));
+        assert!(second.contains("node 3 cannot go on: a file is on no node any more; a restart"));
+        assert!(second.contains("\"A disk is lost\" in docs/"), "{second}");
         let found = with(|status| group(status, |group| group.held_up = Some("a pack".to_owned())));
         assert_eq!(
             found,

@@ -69,6 +69,11 @@ pub struct MemberStatus {
 }
 
 impl Group {
+    /// Why Raft has stopped here for good, if so.
+    pub fn failure(&self) -> Option<String> {
+        self.core.failure()
+    }
+
     /// The group as this node sees it.
     pub fn status(&self) -> GroupStatus {
         let core = &self.core;

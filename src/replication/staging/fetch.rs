@@ -1,6 +1,7 @@
 //! A file that an entry names comes from whoever has it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,13 +25,30 @@ const ANSWER_BYTES: u64 = 1 << 10;
 /// After this time without the file somebody is to know.
 const TROUBLE_AFTER: Duration = Duration::from_secs(3);
 
+/// Why a file has not come, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Nobody has given it so far.
+    Late(String),
+    /// All others have answered, and none has it: it will not come.
+    Nowhere(String),
+}
+
 /// The nodes that are being asked, and those that were.
 #[derive(Default)]
 struct Asked {
     calls: JoinSet<(NodeId, Result<bool, String>)>,
     under_way: BTreeMap<NodeId, Arc<Progress>>,
-    failed: BTreeMap<NodeId, String>,
+    failed: BTreeMap<NodeId, Failed>,
     moved_bytes: u64,
+}
+
+/// Why a node has not given it.
+enum Failed {
+    /// It does not have it.
+    Lacks,
+    /// Anything else, in words.
+    Else(String),
 }
 
 impl Staging {
@@ -44,7 +62,7 @@ impl Staging {
         file: FileDigest,
         blob: Option<(Oid, Tid)>,
         others: impl Fn() -> Vec<(NodeId, Member)>,
-        trouble: impl Fn(&str),
+        trouble: impl Fn(Trouble),
     ) {
         let begun = Instant::now();
         let mut asked = Asked::default();
@@ -53,10 +71,7 @@ impl Staging {
             if !is_coming {
                 match asked.next(others()) {
                     Some((node, member)) => self.ask(&mut asked, node, member, file, blob),
-                    None if begun.elapsed() > TROUBLE_AFTER => trouble(&format!(
-                        "{file}, which a transaction needs, does not come: {}",
-                        asked.why()
-                    )),
+                    None if begun.elapsed() > TROUBLE_AFTER => trouble(asked.trouble(file, blob)),
                     None => {}
                 }
             }
@@ -140,17 +155,35 @@ impl Asked {
         match tokio::time::timeout(NEXT_AFTER, answer).await {
             Ok(Ok((node, found))) => {
                 self.under_way.remove(&node);
-                let why = match found {
+                let failed = match found {
                     Ok(true) => return,
-                    Ok(false) => "it does not have it".to_owned(),
-                    Err(why) => why,
+                    Ok(false) => Failed::Lacks,
+                    Err(why) => Failed::Else(why),
                 };
-                tracing::debug!("node {node}: a file: {why}");
-                self.failed.insert(node, why);
+                tracing::debug!("node {node}: a file: {failed}");
+                self.failed.insert(node, failed);
             }
             // It has panicked: the file is asked for anew.
             Ok(Err(_)) => self.under_way.clear(),
             Err(_) => self.failed.clear(),
+        }
+    }
+
+    /// Once all were asked.
+    fn trouble(&self, file: FileDigest, blob: Option<(Oid, Tid)>) -> Trouble {
+        let what = match blob {
+            None => format!("the file {file} with the data of a transaction"),
+            Some((oid, tid)) => {
+                format!("the file {file}, the blob of object {oid} in transaction {tid},")
+            }
+        };
+        let mut failed = self.failed.values();
+        let all_lack_it = failed.all(|failed| matches!(failed, Failed::Lacks));
+        let why = self.why();
+        if all_lack_it && self.under_way.is_empty() && !self.failed.is_empty() {
+            Trouble::Nowhere(format!("{what} is on no node any more: {why}"))
+        } else {
+            Trouble::Late(format!("{what} does not come: {why}"))
         }
     }
 
@@ -161,5 +194,14 @@ impl Asked {
         let silent = silent.map(|node| format!("node {node} says nothing"));
         let all: Vec<_> = failed.chain(silent).collect();
         all.join("; ")
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lacks => f.write_str("it does not have it"),
+            Self::Else(why) => f.write_str(why),
+        }
     }
 }

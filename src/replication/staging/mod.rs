@@ -33,6 +33,7 @@ use super::types::{Member, NodeId};
 use crate::disk::Access;
 use crate::storage::staging::{FileDigest, StagingArea};
 use crate::storage::{BlobDirectory, BlobFile};
+pub use fetch::Trouble;
 
 /// So many transfers to one node go on at once …
 const TRANSFERS_PER_NODE: usize = 4;

@@ -246,7 +246,7 @@ async fn a_node_that_is_silent_or_has_nothing_holds_nobody_up() {
         file,
         None,
         || others([1, 2, 3]),
-        |why| told.lock().push(why.to_owned()),
+        |trouble| told.lock().push(trouble),
     );
     tokio::time::timeout(Duration::from_mins(1), fetching)
         .await
@@ -262,17 +262,39 @@ async fn a_file_that_does_not_come_is_told_of() {
     let file = nodes[0].staging.area().take_body(&body(3, 9)).unwrap();
     nodes[0].staging.area().release(&[file]);
     network.silent.lock().insert(1);
-    let (tell, mut told) = mpsc::unbounded_channel();
-    let fetching = nodes[2].staging.fetch(
-        file,
-        None,
-        || others([1, 2]),
-        |why| tell.send(why.to_owned()).unwrap(),
-    );
-    let why = tokio::select! {
-        () = fetching => unreachable!("nobody has it"),
-        why = told.recv() => why.unwrap(),
+    let trouble = trouble(&nodes[2], file, &[1, 2]).await;
+    let Trouble::Late(why) = &trouble else {
+        panic!("{trouble:?}");
     };
     assert!(why.contains("node 1 says nothing"), "{why}");
     assert!(why.contains("node 2: it does not have it"), "{why}");
+}
+
+#[tokio::test]
+async fn a_file_that_no_other_node_has_will_not_come() {
+    let network = Arc::new(Network::default());
+    let nodes: Vec<_> = (1..=3).map(|id| node(&network, id)).collect();
+    let file = nodes[0].staging.area().take_body(&body(3, 9)).unwrap();
+    nodes[0].staging.area().release(&[file]);
+    let nowhere = trouble(&nodes[2], file, &[1, 2]).await;
+    let Trouble::Nowhere(why) = &nowhere else {
+        panic!("{nowhere:?}");
+    };
+    assert!(why.contains("is on no node any more"), "{why}");
+    // Who is not reached may have it, and so may those that are not known yet.
+    let late = trouble(&nodes[2], file, &[1, 2, 7]).await;
+    assert!(matches!(&late, Trouble::Late(_)), "{late:?}");
+    let late = trouble(&nodes[2], file, &[]).await;
+    assert!(matches!(&late, Trouble::Late(_)), "{late:?}");
+}
+
+/// What is told first of a file that does not come.
+async fn trouble(node: &Node, file: FileDigest, ids: &[NodeId]) -> Trouble {
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let ids = || others(ids.iter().copied());
+    let tell = |trouble| tell.send(trouble).unwrap();
+    tokio::select! {
+        () = node.staging.fetch(file, None, ids, tell) => unreachable!("nobody has it"),
+        trouble = told.recv() => trouble.unwrap(),
+    }
 }

@@ -96,6 +96,7 @@ pub fn status() -> ClusterStatus {
         log_limit_bytes: 1 << 30,
         apply_delay_seconds: 0.0,
         abstains: false,
+        standstills: Vec::new(),
     };
     ClusterStatus {
         node: 1,
