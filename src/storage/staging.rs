@@ -142,7 +142,10 @@ impl StagingArea {
                 file,
                 length_bytes: digest.length,
             })),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.forget(digest);
+                Ok(None)
+            }
             Err(error) => Err(self.error(digest)(error)),
         }
     }
@@ -151,7 +154,10 @@ impl StagingArea {
     pub fn body(&self, digest: &FileDigest) -> Result<Option<StagedBody>> {
         match File::open(self.path_of(digest)) {
             Ok(file) => Ok(Some(StagedBody::File(file))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.forget(digest);
+                Ok(None)
+            }
             Err(error) => Err(self.error(digest)(error)),
         }
     }
@@ -164,6 +170,7 @@ impl StagingArea {
     ) -> Result<Option<PendingBlob>> {
         let path = self.path_of(digest);
         if !self.disk.exists(&path) {
+            self.forget(digest);
             return Ok(None);
         }
         blobs.pending_of(&path).map(Some)
@@ -273,6 +280,13 @@ impl StagingArea {
             .collect();
         self.release(&known);
         known.len()
+    }
+
+    /// Somebody else has removed it: then it has to come from another node again.
+    fn forget(&self, digest: &FileDigest) {
+        if self.files.lock().remove(digest).is_some() {
+            tracing::warn!("{} was removed", self.path_of(digest).display());
+        }
     }
 
     fn path_of(&self, digest: &FileDigest) -> PathBuf {
@@ -438,6 +452,24 @@ mod tests {
         assert_eq!(staging.clean(&none, Duration::ZERO), 1);
         assert!(!staging.has(&digest) && staging.body(&digest).unwrap().is_none());
         assert_eq!(names(), 0);
+    }
+
+    /// Otherwise it would be waited for, and not be asked for.
+    #[test]
+    fn a_file_that_somebody_has_removed_is_not_here_any_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let staging = area(directory.path());
+        let take = |seed| {
+            let digest = staging
+                .take_body(&StagedBody::Memory(vec![seed; 9]))
+                .unwrap();
+            std::fs::remove_file(staging.path_of(&digest)).unwrap();
+            digest
+        };
+        let digest = take(1);
+        assert!(staging.body(&digest).unwrap().is_none() && !staging.has(&digest));
+        let digest = take(2);
+        assert!(staging.open_file(&digest).unwrap().is_none() && !staging.has(&digest));
     }
 
     #[test]
