@@ -75,8 +75,17 @@ pub struct StagingArea {
     path: PathBuf,
     precedence: Arc<Precedence>,
     next: AtomicU64,
-    /// What is complete, and since when it is known.
-    files: Mutex<HashMap<FileDigest, Instant>>,
+    /// What is complete.
+    files: Mutex<HashMap<FileDigest, Known>>,
+}
+
+/// What is known of a file.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// Since when, or when it was last claimed.
+    since: Instant,
+    /// It was given for a transaction, and then for another one, of which the log may not tell yet.
+    is_claimed_again: bool,
 }
 
 impl StagingArea {
@@ -117,7 +126,7 @@ impl StagingArea {
         let names: io::Result<Vec<_>> = names.collect();
         for name in names.map_err(StorageError::io(doing()))? {
             if let Some(digest) = FileDigest::parse(&name) {
-                self.files.lock().insert(digest, Instant::now());
+                self.add(digest);
             } else if name.as_encoded_bytes().starts_with(INCOMING.as_bytes()) {
                 self.remove(&self.path.join(name));
             }
@@ -128,6 +137,30 @@ impl StagingArea {
     /// Is it here, durably?
     pub fn has(&self, digest: &FileDigest) -> bool {
         self.files.lock().contains_key(digest)
+    }
+
+    /// Is it here, durably? Then a transaction to come counts on it.
+    pub fn claim(&self, digest: &FileDigest) -> bool {
+        let mut files = self.files.lock();
+        let known = files.get_mut(digest);
+        if let Some(known) = known {
+            *known = Known {
+                since: Instant::now(),
+                is_claimed_again: true,
+            };
+            return true;
+        }
+        false
+    }
+
+    fn add(&self, digest: FileDigest) {
+        if !self.claim(&digest) {
+            let known = Known {
+                since: Instant::now(),
+                is_claimed_again: false,
+            };
+            self.files.lock().insert(digest, known);
+        }
     }
 
     /// Bytes of all that is here.
@@ -233,7 +266,7 @@ impl StagingArea {
             .map_err(StorageError::io(format!("opening {}", from.display())))?;
         let doing = format!("staging {}", from.display());
         let digest = digest_of(&*source).map_err(StorageError::io(doing.clone()))?;
-        if self.has(&digest) {
+        if self.claim(&digest) {
             return Ok(digest);
         }
         // What the client sent last may not be on the disk yet.
@@ -245,7 +278,7 @@ impl StagingArea {
                 self.disk
                     .sync_directory(&self.path)
                     .map_err(self.error(&digest))?;
-                self.files.lock().insert(digest, Instant::now());
+                self.add(digest);
                 Ok(digest)
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(digest),
@@ -259,10 +292,18 @@ impl StagingArea {
         receiving.finish(Some(digest))
     }
 
-    /// Removes files that no entry of the log names any more.
+    /// Removes files that no entry of the log names any more. Those that may belong to a
+    /// transaction to come are left to [`Self::clean`].
     pub fn release(&self, digests: &[FileDigest]) {
+        self.remove_if(digests, |known| !known.is_claimed_again);
+    }
+
+    fn remove_if(&self, digests: &[FileDigest], is_needless: impl Fn(Known) -> bool) {
         for digest in digests {
-            if self.files.lock().remove(digest).is_some() {
+            let mut files = self.files.lock();
+            if files.get(digest).is_some_and(|known| is_needless(*known)) {
+                files.remove(digest);
+                drop(files);
                 self.remove(&self.path_of(digest));
             }
         }
@@ -275,10 +316,10 @@ impl StagingArea {
             .files
             .lock()
             .iter()
-            .filter(|(digest, since)| !live.contains(*digest) && since.elapsed() >= patience)
+            .filter(|(digest, known)| !live.contains(*digest) && known.since.elapsed() >= patience)
             .map(|(digest, _)| *digest)
             .collect();
-        self.release(&known);
+        self.remove_if(&known, |known| known.since.elapsed() >= patience);
         known.len()
     }
 
@@ -364,7 +405,7 @@ impl Receiving {
                 area.remove(&path);
             }
             renamed.map_err(area.error(&digest))?;
-            area.files.lock().insert(digest, Instant::now());
+            area.add(digest);
         }
         Ok(digest)
     }
@@ -414,109 +455,5 @@ fn for_each_piece(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::disk::RealDisk;
-
-    fn area(directory: &Path) -> Arc<StagingArea> {
-        let disk = Arc::new(RealDisk);
-        StagingArea::open(disk, &directory.join("Data.fs"), None, Arc::default()).unwrap()
-    }
-
-    #[test]
-    fn a_file_is_there_under_its_digest_until_it_is_released() {
-        let directory = tempfile::tempdir().unwrap();
-        let staging = area(directory.path());
-        let body = StagedBody::Memory(vec![7; PIECE_BYTES * 2 + 5]);
-        let digest = staging.take_body(&body).unwrap();
-        assert_eq!(digest.length, PIECE_BYTES as u64 * 2 + 5);
-        let mut unfinished = staging.receive().unwrap();
-        unfinished.write(b"abc").unwrap();
-        std::mem::forget(unfinished);
-        drop(staging);
-
-        let staging = area(directory.path());
-        assert!(staging.has(&digest));
-        assert_eq!(staging.bytes(), digest.length);
-        let names = || std::fs::read_dir(&staging.path).unwrap().count();
-        assert_eq!(names(), 1, "what came halfway is gone");
-        let mut read = Vec::new();
-        let body = staging.body(&digest).unwrap().unwrap();
-        body.read(&(digest.length - 3..digest.length), &mut read)
-            .unwrap();
-        assert_eq!(read, [7; 3]);
-        let live = HashSet::from([digest]);
-        assert_eq!(staging.clean(&live, Duration::ZERO), 0);
-        let none = HashSet::new();
-        assert_eq!(staging.clean(&none, Duration::from_mins(10)), 0);
-        assert_eq!(staging.clean(&none, Duration::ZERO), 1);
-        assert!(!staging.has(&digest) && staging.body(&digest).unwrap().is_none());
-        assert_eq!(names(), 0);
-    }
-
-    /// Otherwise it would be waited for, and not be asked for.
-    #[test]
-    fn a_file_that_somebody_has_removed_is_not_here_any_more() {
-        let directory = tempfile::tempdir().unwrap();
-        let staging = area(directory.path());
-        let take = |seed| {
-            let digest = staging
-                .take_body(&StagedBody::Memory(vec![seed; 9]))
-                .unwrap();
-            std::fs::remove_file(staging.path_of(&digest)).unwrap();
-            digest
-        };
-        let digest = take(1);
-        assert!(staging.body(&digest).unwrap().is_none() && !staging.has(&digest));
-        let digest = take(2);
-        assert!(staging.open_file(&digest).unwrap().is_none() && !staging.has(&digest));
-    }
-
-    #[test]
-    fn what_is_not_what_was_promised_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let staging = area(directory.path());
-        let mut receiving = staging.receive().unwrap();
-        receiving.write(b"something").unwrap();
-        let promised = FileDigest {
-            length: 9,
-            ..FileDigest::default()
-        };
-        let error = receiving.finish(Some(promised)).unwrap_err();
-        assert!(error.to_string().contains("what came is"), "{error}");
-        assert_eq!(std::fs::read_dir(&staging.path).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn a_blob_gets_a_second_name_and_goes_to_its_place_again_and_again() {
-        use crate::types::{Oid, Tid};
-        let directory = tempfile::tempdir().unwrap();
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let blobs =
-            BlobDirectory::open(Arc::clone(&disk), &directory.path().join("blobs"), false).unwrap();
-        let staging = StagingArea::open(
-            disk,
-            &directory.path().join("Data.fs"),
-            Some(&blobs),
-            Arc::default(),
-        )
-        .unwrap();
-        let mut upload = blobs.upload().unwrap();
-        upload.write(b"a blob").unwrap();
-        let pending = upload.finish();
-        let digest = staging.take_blob(&pending).unwrap();
-        assert_eq!(staging.take_blob(&pending).unwrap(), digest);
-        drop(pending);
-        blobs.clean_after_crash(Tid::ZERO);
-        let (oid, tid) = (Oid::from_u64(5), Tid::from_u64(6));
-        for _ in 0..2 {
-            let pending = staging.blob(&digest, &blobs).unwrap().unwrap();
-            blobs.place_received(oid, tid, pending).unwrap();
-            let path = blobs.revision_path(oid, tid);
-            assert_eq!(std::fs::read(path).unwrap(), b"a blob");
-        }
-        staging.release(&[digest]);
-        assert!(staging.blob(&digest, &blobs).unwrap().is_none());
-        assert_eq!(blobs.open_revision(oid, tid).unwrap().length_bytes, 6);
-    }
-}
+#[path = "staging_tests.rs"]
+mod tests;

@@ -74,7 +74,7 @@ fn take_files(
     let mut asked = BTreeSet::new();
     let lacking: Vec<u32> = (0_u32..)
         .zip(files)
-        .filter(|(_, file)| !area.has(file) && asked.insert(**file))
+        .filter(|(_, file)| !area.claim(file) && asked.insert(**file))
         .map(|(number, _)| number)
         .collect();
     link.send(&Message::Lacking(lacking.clone()))?;
