@@ -3,10 +3,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::*;
@@ -38,17 +38,25 @@ const NOTHING: Limits = Limits {
 struct Node {
     id: NodeId,
     served: Served,
+    handler: Arc<Handler>,
     directory: TempDir,
     log: Option<Log>,
 }
 
-struct Handler(Mutex<Option<Served>>);
+/// Answers as today's zeod, or as one that knows fewer questions.
+struct Handler {
+    served: Served,
+    is_earlier: AtomicBool,
+}
 
 impl PeerHandler for Handler {
     fn call<'a>(&'a self, from: NodeId, _: &'a str, request: Request) -> BoxFuture<'a, Reply> {
         Box::pin(async move {
-            let served = self.0.lock().clone().unwrap();
-            served.group.handle(from, request).await
+            if matches!(request, Request::Service(_)) && self.is_earlier.load(Ordering::Relaxed) {
+                let (leader, why) = (None, "this node does not lead".to_owned());
+                return Reply::Refused { leader, why };
+            }
+            self.served.group.handle(from, request).await
         })
     }
 
@@ -60,8 +68,7 @@ impl PeerHandler for Handler {
         stream: PeerStream,
     ) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            let served = self.0.lock().clone().unwrap();
-            served.group.handle_stream(from, kind, stream).await;
+            self.served.group.handle_stream(from, kind, stream).await;
         })
     }
 }
@@ -113,10 +120,15 @@ impl Node {
         let served = opening::open(&options, storage, &log, &peers, None)
             .await
             .unwrap();
-        host.serve(Arc::new(Handler(Mutex::new(Some(served.clone())))));
+        let handler = Arc::new(Handler {
+            served: served.clone(),
+            is_earlier: AtomicBool::new(false),
+        });
+        host.serve(Arc::clone(&handler) as Arc<dyn PeerHandler>);
         Self {
             id,
             served,
+            handler,
             directory,
             log: Some(log),
         }
@@ -182,6 +194,13 @@ fn copy(from: &Path, to: &Path) {
             std::fs::copy(found.path(), to).unwrap();
         }
     }
+}
+
+/// What a node that is late on purpose does when an entry is applied: meanwhile openraft waits.
+async fn drop_applied(late: &Node) {
+    Retention::new(NOTHING).look_through(&late.served).await;
+    let files = &late.served.replica.applier.files;
+    files.purged(late.applied(), Duration::ZERO);
 }
 
 async fn until(what: &str, is_so: impl Fn() -> bool) {
@@ -322,6 +341,19 @@ async fn files_stay_for_a_member_that_is_not_reached() {
     }
 }
 
+/// While nodes are upgraded one after the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_kept_for_an_earlier_zeod_that_does_not_tell_what_it_needs() {
+    let network = MemoryNetwork::new(6);
+    let nodes = cluster(&network, DAY).await;
+    let file = file_that_is_lacking(&nodes).await;
+    let [leader, follower, late] = &nodes;
+    late.handler.is_earlier.store(true, Ordering::Relaxed);
+    follower.keep_up(NOTHING).await;
+    leader.keep_up(NOTHING).await;
+    assert!(!leader.has(&file) && !follower.has(&file));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_kept_for_a_member_has_a_bound() {
     let network = MemoryNetwork::new(4);
@@ -336,20 +368,26 @@ async fn what_is_kept_for_a_member_has_a_bound() {
     assert!(!leader.has(&file) && leader.has(&newer));
 }
 
-/// The file came, and the entry that names it; then a day goes by before it is applied.
+/// Files came, and the entries that name them; then a day goes by before the first is applied.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_keeps_the_files_of_what_it_has_yet_to_apply() {
     let network = MemoryNetwork::new(2);
     let [leader, follower, late] = cluster(&network, DAY).await;
-    let file = leader.take(&body(1));
-    late.take(&body(1));
-    let index = propose_file(&leader, file).await;
-    until("it has it", || late.logged() == index).await;
-    late.keep_up(NOTHING).await;
-    assert!(late.applied() < index && late.has(&file));
+    let files = [1, 2].map(|seed| leader.take(&body(seed)));
+    let mut last = 0;
+    for (seed, file) in (1..).zip(files) {
+        late.take(&body(seed));
+        last = propose_file(&leader, file).await;
+    }
+    until("it has them", || late.logged() == last).await;
+    let has_all = |late: &Node| files.iter().all(|file| late.has(file));
+    drop_applied(&late).await;
+    assert!(late.applied() < last && has_all(&late));
     let late = late.restart(&network, DAY).await;
-    late.keep_up(NOTHING).await;
-    assert!(late.applied() < index && late.has(&file));
+    let orphan = late.take(&body(3));
+    drop_applied(&late).await;
+    assert!(late.applied() < last && has_all(&late));
+    assert!(!late.has(&orphan));
     drop(follower);
 }
 
