@@ -21,6 +21,8 @@ mod chaos;
 mod checks;
 #[path = "simulation/cluster.rs"]
 mod cluster;
+#[path = "simulation/damage.rs"]
+mod damage;
 #[path = "simulation/log.rs"]
 mod log;
 #[path = "simulation/machine.rs"]

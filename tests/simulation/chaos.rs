@@ -124,9 +124,10 @@ fn random_faults_break_no_promise() {
             outdated,
             installs,
             member_changes,
+            damages,
             ..
         } = total;
-        let all = [refused, unknown, installs, member_changes];
+        let all = [refused, unknown, installs, member_changes, damages];
         assert!(all.iter().all(|&count| count > 0), "{total:?}, {outdated}");
     }
 }
@@ -182,6 +183,7 @@ async fn simulate(seed: u64) -> Outcome {
         cluster: cluster.clone(),
         size,
         chance,
+        changes: Arc::default(),
     };
     let end = Instant::now() + CHAOS;
     while Instant::now() < end {
@@ -270,6 +272,8 @@ struct Faults {
     cluster: Cluster,
     size: NodeId,
     chance: Chance,
+    /// Changes of members that are under way.
+    changes: Arc<AtomicU64>,
 }
 
 impl Faults {
@@ -280,7 +284,7 @@ impl Faults {
     async fn one(&mut self) {
         let network = self.cluster.network().clone();
         let (node, other) = (self.any(), self.any());
-        match self.chance.below(20) {
+        match self.chance.below(21) {
             0 | 1 => self.cluster.crash(node),
             2..=4 => self.start_one().await,
             5 => network.cut(node, other),
@@ -294,6 +298,7 @@ impl Faults {
             14 => self.flap(node, other).await,
             15 | 16 => self.change_members(node),
             17 | 18 => self.purge(node).await,
+            19 => self.damage(node),
             _ => self.restart_cleanly(node).await,
         }
     }
@@ -364,10 +369,14 @@ impl Faults {
         let Some(leader) = self.cluster.leader() else {
             return;
         };
+        if self.cluster.is_any_damaged() {
+            return;
+        }
         let status = leader.group.status();
         let members: BTreeSet<_> = status.members.iter().map(|member| member.node).collect();
         let group = leader.group;
-        let cluster = self.cluster.clone();
+        let (cluster, under_way) = (self.cluster.clone(), Arc::clone(&self.changes));
+        under_way.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(async move {
             let changed = if members.contains(&node) {
                 group.remove(node).await
@@ -377,6 +386,7 @@ impl Faults {
                     error => error,
                 }
             };
+            under_way.fetch_sub(1, Ordering::Relaxed);
             if changed.is_ok() {
                 cluster.oracle().count(|counts| counts.member_changes += 1);
             }
@@ -400,6 +410,25 @@ impl Faults {
             };
             node.group.purge_log(&keep).await;
         }
+    }
+
+    /// A crash that takes a part of the log along: of one node of at least three, which are enough to
+    /// lead without it, and stay so.
+    fn damage(&mut self, node: NodeId) {
+        let (Some(running), Some(leader)) = (self.cluster.find(node), self.cluster.leader()) else {
+            return;
+        };
+        let status = leader.group.status();
+        let voters = status.members.iter().filter(|member| member.is_voter);
+        let is_changing = status.is_changing || self.changes.load(Ordering::Relaxed) > 0;
+        if voters.count() < 3 || is_changing || self.cluster.is_any_damaged() {
+            return;
+        }
+        let last = running.group.status().last_log.unwrap_or(0);
+        self.cluster.crash(node);
+        let end = last.saturating_sub(self.chance.below(300));
+        self.cluster.cut_log(node, end);
+        self.cluster.oracle().count(|counts| counts.damages += 1);
     }
 
     async fn restart_cleanly(&mut self, node: NodeId) {
@@ -434,6 +463,7 @@ impl Counts {
         self.leaderships += other.leaderships;
         self.installs += other.installs;
         self.member_changes += other.member_changes;
+        self.damages += other.damages;
         self.shared_terms += other.shared_terms;
     }
 }

@@ -41,6 +41,7 @@ pub struct Counts {
     pub leaderships: u64,
     pub installs: u64,
     pub member_changes: u64,
+    pub damages: u64,
     /// Terms with two leaders: openraft tells them apart by their node.
     pub shared_terms: u64,
 }
@@ -197,9 +198,10 @@ impl Oracle {
 impl History {
     /// An entry that is applied is on the disks of a quorum.
     fn committed_by_quorum(&self, entry: &Entry<Types>, state: &State) {
+        // A leader may count what a node had before it lost it: that one does not vote meanwhile.
         let has = |node: NodeId| {
-            let disk = self.disks.get(&node);
-            disk.is_some_and(|disk| disk.lock().has(entry.log_id))
+            let disk = self.disks.get(&node).map(|disk| disk.lock());
+            disk.is_some_and(|disk| disk.has(entry.log_id) || disk.is_damaged)
         };
         let is_quorum = |membership: &Membership<NodeId, Member>| {
             let configurations = membership.get_joint_config();

@@ -118,12 +118,13 @@ impl Cluster {
             .seed
             .wrapping_mul(1_000_003)
             .wrapping_add(run * 64 + id);
-        let log = Log::open(id, disks.log, seed);
+        let is_damaged = disks.log.lock().is_damaged;
+        let log = Log::open(id, Arc::clone(&disks.log), seed);
         let oracle = Arc::clone(&shared.oracle);
         let machine = Machine::open(id, disks.machine, oracle, seed);
         let host = shared.network.boot(id);
         let options = GroupOptions {
-            abstains: false,
+            abstains: is_damaged,
             name: GROUP.to_owned(),
             node: id,
             timers: TimerSettings::default(),
@@ -153,6 +154,9 @@ impl Cluster {
             tids: Arc::default(),
         };
         tokio::spawn(watch_leadership(node.clone(), run));
+        if is_damaged {
+            tokio::spawn(vote_when_whole(node.group.clone(), disks.log));
+        }
         shared.running.lock().insert(id, node);
     }
 
@@ -165,6 +169,31 @@ impl Cluster {
             node.machine.crash();
             tokio::spawn(async move { node.group.halt().await });
         }
+    }
+
+    /// The log of a node that does not run ends before `end` from now on: its disk is damaged.
+    pub fn cut_log(&self, id: NodeId, end: u64) {
+        self.disks_of_stopped(id).log.lock().lose(end);
+    }
+
+    /// A node that does not run has nothing any more, as if it was a new one.
+    pub fn empty(&self, id: NodeId) {
+        let disks = self.disks_of_stopped(id);
+        *disks.log.lock() = LogDisk {
+            is_damaged: true,
+            ..LogDisk::default()
+        };
+        *disks.machine.lock() = MachineDisk::default();
+    }
+
+    pub fn is_any_damaged(&self) -> bool {
+        let disks = self.shared.disks.lock();
+        disks.values().any(|disks| disks.log.lock().is_damaged)
+    }
+
+    fn disks_of_stopped(&self, id: NodeId) -> Disks {
+        assert!(self.find(id).is_none(), "node {id} runs");
+        self.shared.disks.lock()[&id].clone()
     }
 
     /// A clean stop.
@@ -355,6 +384,15 @@ async fn watch_leadership(node: Node, run: u64) {
             return;
         }
     }
+}
+
+/// As `upkeep` does.
+async fn vote_when_whole(group: Group, log: Arc<Mutex<LogDisk>>) {
+    while group.barrier(Duration::from_mins(1)).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    log.lock().is_damaged = false;
+    group.vote_from_now_on();
 }
 
 /// Lets the others in.

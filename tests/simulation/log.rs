@@ -25,6 +25,8 @@ pub struct LogDisk {
     pub vote: Option<Vote<NodeId>>,
     pub committed: Option<LogId<NodeId>>,
     pub purged: Option<LogId<NodeId>>,
+    /// It lacks what it had: its node abstains until that is there again.
+    pub is_damaged: bool,
 }
 
 impl LogDisk {
@@ -41,6 +43,14 @@ impl LogDisk {
         let last = self.entries.keys().next_back().copied();
         let last = last.or(self.purged.map(|purged| purged.index));
         last.map_or(0, |last| last + 1)
+    }
+
+    /// Entries from `end` on are damaged.
+    pub fn lose(&mut self, end: u64) {
+        self.is_damaged = true;
+        self.entries.split_off(&end);
+        let is_there = |committed: &LogId<NodeId>| committed.index < end;
+        self.committed = self.committed.filter(is_there);
     }
 
     fn append(&mut self, entry: Entry<Types>) {
