@@ -121,6 +121,20 @@ pub enum NodeError {
         /// What is wrong.
         source: StorageError,
     },
+    /// A storage whose log begins behind what its file has.
+    #[error(
+        "storage {name}: the log begins with entry {first_kept}, and Data.fs.raft says that Data.fs has \
+         only those before entry {first_lacking}. If other nodes have this storage, let this node have \
+         it from them: \"A disk is lost\" in docs/redundancy.md tells how"
+    )]
+    Gap {
+        /// The storage.
+        name: String,
+        /// The first entry that the log has not lost.
+        first_kept: u64,
+        /// The first one that the file lacks.
+        first_lacking: u64,
+    },
     /// Its group.
     #[error(transparent)]
     Group(#[from] GroupError),

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use openraft::MembershipState;
 use openraft::storage::{RaftLogStorage, StorageHelper};
+use openraft::{LogId, MembershipState};
 use tokio::runtime::Handle;
 
 use super::applier::Applier;
@@ -55,6 +55,7 @@ pub async fn open(
     let shared = Arc::new(SharedReplica(Arc::clone(&replica)));
     let database = serve(&replica, &shared, database)?;
     let mut group_log = tokio::task::block_in_place(|| log.group(&name, applier.applied().0))?;
+    check_beginning(&name, &applier, &mut group_log).await?;
     if let Some(survivor) = survivor {
         survivor.end(&name, &applier, &mut group_log).await?;
     }
@@ -108,11 +109,15 @@ fn open_file(
     };
     let data_path = file.path.clone();
     let note_path = Note::path_of(&data_path);
-    let resumed = receiving::resume(&data_path).map_err(failed)?;
-    let note = match &resumed {
-        Some(note) if has_log => Some(note.clone()),
-        None if has_log => read_note(name, &data_path, &note_path)?,
-        _ => {
+    let own = has_log.then(|| read_note(name, &data_path, &note_path));
+    let noted = own
+        .as_ref()
+        .and_then(|own| own.as_ref().ok()?.as_ref()?.applied);
+    let resumed = receiving::resume(&data_path, noted).map_err(failed)?;
+    let note = match (&resumed, own) {
+        (Some(note), Some(_)) => Some(note.clone()),
+        (None, Some(own)) => own?,
+        (_, None) => {
             warn_of_note(name, &note_path);
             None
         }
@@ -152,6 +157,27 @@ fn open_file(
     }
     storage.keep_ledger(Arc::clone(&applier) as Arc<dyn Ledger>);
     Ok(applier)
+}
+
+/// What was purged has to be in `Data.fs`: nothing else on this node leads from there to the log, and
+/// Raft would end at the first commit.
+async fn check_beginning(
+    name: &str,
+    applier: &Applier,
+    log: &mut GroupLog,
+) -> Result<(), NodeError> {
+    let known = log.get_log_state().await.ok();
+    let purged = known.and_then(|known| known.last_purged_log_id);
+    let next = |last: Option<LogId<NodeId>>| last.map_or(0, |last| last.index + 1);
+    let (first_kept, first_lacking) = (next(purged), next(applier.applied().0));
+    if first_kept <= first_lacking {
+        return Ok(());
+    }
+    Err(NodeError::Gap {
+        name: name.to_owned(),
+        first_kept,
+        first_lacking,
+    })
 }
 
 /// What clients are served of it.

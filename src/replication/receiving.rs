@@ -8,13 +8,13 @@
 //! | 3 | raft is told; it drops its log | `Group::install` |
 //! | 4 | the file is put in place, the note written, the intent forgotten | [`Applier::install`] |
 //!
-//! After a crash behind step 2 the next start does step 4 before anything else
-//! ([`resume`]).
+//! After a crash or a stop behind step 2 the next start does step 4 before anything else
+//! ([`resume`]). Whether raft has heard of the state by then makes no difference: it is committed.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use openraft::{SnapshotMeta, Vote};
+use openraft::{LogId, SnapshotMeta, Vote};
 use parking_lot::Mutex;
 
 use super::applier::Applier;
@@ -181,11 +181,13 @@ async fn receive_state(
         let keeper = Arc::clone(applier);
         tokio::task::spawn_blocking(move || keeper.remove_unneeded_blobs());
     }
+    // An error is that Raft has stopped. It may have dropped its log before, and not got to the rest:
+    // then that is the next start's.
+    let vote = installed.map_err(|error| text(&error))?;
     if receiving.received.lock().take().is_some() {
         // Raft did not want it.
         forget_intent(applier).map_err(|error| text(&error))?;
     }
-    let vote = installed.map_err(|error| text(&error))?;
     send_message(stream, &encode(&vote))
         .await
         .map_err(|error| text(&error))
@@ -238,19 +240,23 @@ fn forget_intent(applier: &Applier) -> Result<()> {
     Intent::forget(&RealDisk, &applier.storage.paths().data)
 }
 
-/// At a start: the note that holds once the intent that a crash left is carried
-/// out, which opening the file does.
-pub fn resume(data_path: &Path) -> Result<Option<Note>> {
+/// At a start: the note that holds once the intent that a crash or a stop left is carried
+/// out, which opening the file does. `noted` is the last entry that the file holds already:
+/// from an older state than that the log may not lead on any more, so it is dropped.
+pub fn resume(data_path: &Path, noted: Option<LogId<NodeId>>) -> Result<Option<Note>> {
     let Some(intent) = pending(&RealDisk, data_path)? else {
         return Ok(None);
     };
-    match decode(intent.label.into()) {
-        Ok(note) => Ok(Some(note)),
-        Err(error) => Err(StorageError::CannotOpen {
-            file: data_path.display().to_string(),
-            problem: format!("the note of what was received cannot be read: {error}"),
-        }),
+    let found = decode(intent.label.into());
+    let note: Note = found.map_err(|error| StorageError::CannotOpen {
+        file: data_path.display().to_string(),
+        problem: format!("the note of what was received cannot be read: {error}"),
+    })?;
+    if noted > note.applied {
+        Intent::forget(&RealDisk, data_path)?;
+        return Ok(None);
     }
+    Ok(Some(note))
 }
 
 /// … and after the file was opened.
@@ -264,16 +270,5 @@ pub fn resumed(note: &Note, data_path: &Path) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn observers_see_a_transfer_until_it_is_over() {
-        let receiving = Receiving::default();
-        assert_eq!(receiving.progress(), None);
-        let (under_way, progress) = receiving.begin();
-        assert_eq!(receiving.progress(), Some(progress.get()));
-        drop(under_way);
-        assert_eq!(receiving.progress(), None);
-    }
-}
+#[path = "receiving_tests.rs"]
+mod tests;
