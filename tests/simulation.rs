@@ -15,6 +15,8 @@
 
 use zeod::replication;
 
+#[path = "simulation/backlog.rs"]
+mod backlog;
 #[path = "simulation/chaos.rs"]
 mod chaos;
 #[path = "simulation/checks.rs"]

@@ -75,7 +75,10 @@ impl Served {
             last_transaction: (last_tid != crate::types::Tid::ZERO)
                 .then(|| format!("{:016x}", last_tid.to_u64())),
             log_index: raft.last_log.unwrap_or(0),
-            committed_index: self.log.committed().max(raft.applied).unwrap_or(0),
+            // Raft itself is not told of all that is to be applied.
+            committed_index: (self.log.committed().max(raft.applied))
+                .max(self.group.heard_committed())
+                .unwrap_or(0),
             applied_index: raft.applied.unwrap_or(0),
             is_changing: raft.is_changing,
             members: raft

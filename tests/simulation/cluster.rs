@@ -155,7 +155,10 @@ impl Cluster {
         };
         tokio::spawn(watch_leadership(node.clone(), run));
         if is_damaged {
-            tokio::spawn(vote_when_whole(node.group.clone(), disks.log));
+            tokio::spawn(crate::damage::vote_when_whole(
+                node.group.clone(),
+                disks.log,
+            ));
         }
         shared.running.lock().insert(id, node);
     }
@@ -343,6 +346,11 @@ impl Node {
         self.machine.state.lock().clone()
     }
 
+    /// Applies nothing, or goes on.
+    pub fn stand_still(&self, so: bool) {
+        self.machine.stand_still(so);
+    }
+
     pub fn applied(&self) -> Option<u64> {
         self.machine.state.lock().last.map(|last| last.index)
     }
@@ -384,15 +392,6 @@ async fn watch_leadership(node: Node, run: u64) {
             return;
         }
     }
-}
-
-/// As `upkeep` does.
-async fn vote_when_whole(group: Group, log: Arc<Mutex<LogDisk>>) {
-    while group.barrier(Duration::from_mins(1)).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
-    log.lock().is_damaged = false;
-    group.vote_from_now_on();
 }
 
 /// Lets the others in.

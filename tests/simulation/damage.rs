@@ -1,15 +1,27 @@
 //! Nodes whose logs lose what they had acknowledged.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use zeod::replication::consensus::Keep;
+use parking_lot::Mutex;
+use zeod::replication::consensus::{Group, Keep};
 use zeod::replication::types::NodeId;
 
 use crate::cluster::{Cluster, Node};
+use crate::log::LogDisk;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Longer than any election may take.
 const SOON: Duration = Duration::from_secs(3);
+
+/// As `upkeep` does.
+pub async fn vote_when_whole(group: Group, log: Arc<Mutex<LogDisk>>) {
+    while group.barrier(Duration::from_mins(1)).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    log.lock().is_damaged = false;
+    group.vote_from_now_on();
+}
 
 /// Three nodes with a few hundred entries that all of them have: the leader, who does not lead, and
 /// the other one.

@@ -77,6 +77,8 @@ struct Run {
     unsynced: VecDeque<Entry<Types>>,
     /// Tells of the end of what is synced.
     durable: watch::Sender<u64>,
+    /// As Raft was told.
+    committed: Option<u64>,
     /// A write takes between this and ten times of it.
     sync: Duration,
     chance: Chance,
@@ -90,6 +92,7 @@ impl Log {
             dead: false,
             unsynced: VecDeque::new(),
             durable: watch::Sender::new(end),
+            committed: None,
             sync: Duration::from_micros(200),
             chance: Chance::new(seed),
         };
@@ -115,6 +118,11 @@ impl Log {
     /// Entries before this index are synced.
     pub fn durable(&self) -> watch::Receiver<u64> {
         self.run.lock().durable.subscribe()
+    }
+
+    /// The last entry that Raft took for committed in this run.
+    pub fn committed(&self) -> Option<u64> {
+        self.run.lock().committed
     }
 
     pub fn set_sync(&self, sync: Duration) {
@@ -219,7 +227,11 @@ impl RaftLogStorage<Types> for Log {
     async fn save_committed(&mut self, committed: Option<LogId<NodeId>>) -> Result<(), Error> {
         self.alive()?;
         // Never synced: now and then it gets to the disk, behind the entries.
-        let is_written = self.run.lock().chance.below(4) == 0;
+        let is_written = {
+            let mut run = self.run.lock();
+            run.committed = committed.map(|committed| committed.index);
+            run.chance.below(4) == 0
+        };
         let mut disk = self.disk.lock();
         if is_written && committed.is_none_or(|committed| committed.index < disk.end()) {
             disk.committed = committed;

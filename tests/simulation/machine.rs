@@ -10,6 +10,7 @@ use openraft::{
     StoredMembership,
 };
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use zeod::replication::types::{Applied, Command, Member, NodeId, StateMark, Types};
 
 use crate::chaos::Chance;
@@ -108,6 +109,8 @@ pub struct Machine {
     pub oracle: Arc<Oracle>,
     chance: Arc<Mutex<Chance>>,
     dead: Arc<Mutex<bool>>,
+    /// Nothing is applied.
+    stands_still: Arc<watch::Sender<bool>>,
 }
 
 impl Machine {
@@ -133,7 +136,12 @@ impl Machine {
             oracle,
             chance: Arc::new(Mutex::new(Chance::new(seed))),
             dead: Arc::default(),
+            stands_still: Arc::new(watch::Sender::new(false)),
         }
+    }
+
+    pub fn stand_still(&self, so: bool) {
+        self.stands_still.send_replace(so);
     }
 
     pub fn crash(&self) {
@@ -189,7 +197,9 @@ impl RaftStateMachine<Types> for Machine {
         I::IntoIter: Send,
     {
         let mut results = Vec::new();
+        let mut stands_still = self.stands_still.subscribe();
         for entry in entries {
+            let _ = stands_still.wait_for(|so| !so).await;
             // Applying takes its time, and a crash may come in between.
             if self.chance.lock().below(8) == 0 {
                 tokio::task::yield_now().await;

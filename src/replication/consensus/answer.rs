@@ -53,7 +53,7 @@ impl Group {
         }
     }
 
-    async fn append(&self, rpc: AppendEntriesRequest<Types>) -> Reply {
+    async fn append(&self, mut rpc: AppendEntriesRequest<Types>) -> Reply {
         // Before Raft has dealt with it: its disk may take its time, while the leader is well.
         let is_present = rpc.vote >= self.core.raft.metrics().borrow().vote;
         if rpc.vote.is_committed() && is_present {
@@ -61,7 +61,13 @@ impl Group {
         }
         let last = rpc.entries.last().map(|entry| entry.log_id);
         let last = last.or(rpc.prev_log_id);
-        match self.core.raft.append_entries(rpc).await {
+        let applied = self.core.applied.borrow().map_or(0, |last| last.index + 1);
+        let admitted = self.core.pace.admit(&mut rpc, applied);
+        let answered = self.core.raft.append_entries(rpc).await;
+        if matches!(answered, Ok(AppendEntriesResponse::Success)) {
+            admitted.taken(last);
+        }
+        match answered {
             Ok(answer) => {
                 // This node may have led a moment ago, and not all that it has be on its disk.
                 let claimed = match &answer {

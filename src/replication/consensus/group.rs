@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::storage::{RaftLogStorage, RaftStateMachine};
-use openraft::{Config, LogId, Raft, ServerState, SnapshotMeta, SnapshotPolicy, Vote};
+use openraft::{
+    Config, LogId, Raft, RaftLogReader, ServerState, SnapshotMeta, SnapshotPolicy, Vote,
+};
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -15,6 +17,7 @@ use super::ask::Services;
 use super::barrier::Rounds;
 use super::durable::{Durable, Observed};
 use super::network::{CatchUp, Contacts, Network};
+use super::pace::Pace;
 use super::propose::Gate;
 use super::pulse::Pulse;
 use super::telling::Telling;
@@ -27,7 +30,7 @@ use crate::stats::Counter;
 /// lease from it, which our voters let go of before they vote.
 const RPC_LIMIT_MS: u64 = 10_000;
 /// Entries that go to a follower at once; the log bounds their bytes.
-const ENTRIES_PER_CALL: u64 = 300;
+pub(super) const ENTRIES_PER_CALL: u64 = 300;
 /// A node that has not answered for so long is no good leader.
 pub(super) const FOLLOWS_WITHIN: Duration = Duration::from_secs(1);
 /// A node that does not follow for so long holds nothing at the leader any more.
@@ -112,6 +115,7 @@ pub(super) struct Core {
     pub(super) applied: watch::Sender<Option<LogId<NodeId>>>,
     pub(super) durable: Durable,
     pub(super) telling: Arc<Telling>,
+    pub(super) pace: Pace,
     /// Counts states that were installed over the log: what becomes of proposals
     /// made before is not known.
     pub(super) installs: watch::Sender<u64>,
@@ -190,6 +194,7 @@ impl Group {
             telling: Arc::clone(&telling),
             nudge: Arc::clone(&pulse.nudge),
         };
+        let reader = log.get_log_reader().await;
         let raft = Raft::new(options.node, config, network.clone(), log, observed)
             .await
             .map_err(|error| failed(error.to_string()))?;
@@ -210,14 +215,20 @@ impl Group {
             applied,
             durable,
             telling,
+            pace: Pace::default(),
             installs: watch::Sender::default(),
             unled_since: Mutex::new(Some(Instant::now())),
             changing: tokio::sync::Mutex::default(),
             stopped: watch::Sender::new(false),
         });
+        Ok(Self::run(core, reader))
+    }
+
+    fn run(core: Arc<Core>, reader: impl RaftLogReader<Types>) -> Self {
         tokio::spawn(super::pulse::run(Arc::clone(&core)));
         tokio::spawn(super::telling::run(Arc::clone(&core)));
-        Ok(Self { core })
+        tokio::spawn(super::pace::run(Arc::clone(&core), reader));
+        Self { core }
     }
 
     /// The storage's name.
@@ -243,6 +254,11 @@ impl Group {
     /// The last entry that was applied here.
     pub fn applied(&self) -> watch::Receiver<Option<LogId<NodeId>>> {
         self.core.applied.subscribe()
+    }
+
+    /// The last entry that is here and that another node, as the leader, has said to be committed.
+    pub fn heard_committed(&self) -> Option<u64> {
+        self.core.pace.known()
     }
 
     /// Since when [`Leadership`] is unknown; None: it is not.

@@ -9,7 +9,7 @@
 //! members      who belongs to it                                 keep        how much of the log is kept
 //! network      openraft's way to the other nodes                 quorum      majorities
 //! durable      nothing counts that is not on the disk            telling     followers learn what is committed
-//! status       what administrators see
+//! pace         Raft hears no faster what is committed            status      what administrators see
 //! ```
 //!
 //! openraft decides who won; this module decides when anybody stands.
@@ -22,6 +22,7 @@ mod group;
 mod keep;
 mod members;
 mod network;
+mod pace;
 mod propose;
 mod pulse;
 mod quorum;
@@ -37,6 +38,7 @@ pub use group::{Group, GroupError, GroupOptions, Leadership};
 pub use keep::{Keep, purge_upto};
 pub use members::ChangeError;
 pub use network::{CatchUp, CatchUpError};
+pub use pace::MAX_UNAPPLIED;
 pub use propose::{ProposeError, Proposed};
 pub use spread::{Lead, Move, spread};
 pub use status::{GroupStatus, MemberStatus};
