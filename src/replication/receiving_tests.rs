@@ -73,7 +73,7 @@ async fn open(directory: &TempDir) -> std::result::Result<(Served, Log), NodeErr
     };
     let peers = MemoryNetwork::new(1).boot(NODE).peers();
     let (log, _) = Log::open(&options.directory, NODE, Options::default())?;
-    let served = opening::open(&options, storage, &log, &peers).await?;
+    let served = opening::open(&options, storage, &log, &peers, None).await?;
     Ok((served, log))
 }
 
@@ -227,6 +227,7 @@ fn an_older_state_that_was_never_installed_is_forgotten_at_the_next_start() {
             durable: 40,
             entries: 10,
             affordable_from: u64::MAX,
+            files_from: None,
             absent_after: Duration::ZERO,
         };
         served.group.purge_log(&keep).await;
@@ -261,6 +262,7 @@ fn a_log_that_begins_behind_what_was_applied_is_no_start() {
             durable: 40,
             entries: 10,
             affordable_from: u64::MAX,
+            files_from: None,
             absent_after: Duration::ZERO,
         };
         served.group.purge_log(&keep).await;

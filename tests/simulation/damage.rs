@@ -77,6 +77,7 @@ async fn a_node_that_lost_everything_is_filled_by_the_leader_that_knew_it() {
             durable: leader.applied().unwrap(),
             entries: kept_entries,
             affordable_from: u64::MAX,
+            files_from: None,
             absent_after: SECOND,
         };
         leader.group.purge_log(&keep).await;

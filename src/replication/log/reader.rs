@@ -23,6 +23,7 @@ pub const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
 const MAX_READ_BYTES: usize = 4 * 1024 * 1024;
 
 const NEW: &str = "it is new, and there may have been another one before";
+
 /// Where a log begins and ends: entries from `first` up to, not including, `next` exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
