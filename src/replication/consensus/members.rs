@@ -8,7 +8,7 @@ use openraft::error::{ClientWriteError, Fatal, InitializeError, RaftError};
 use openraft::{ChangeMembers, ServerState};
 use thiserror::Error;
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{debug, info};
 
 use super::group::{Core, Group, Leadership};
 use super::transfer::TransferError;
@@ -20,6 +20,8 @@ const CHANGE_PATIENCE: Duration = Duration::from_secs(10);
 const NEAR_ENTRIES: u64 = 16;
 /// Who is there is looked at so often.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// A half done change is tried again after this time.
+const RESUME_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The members were not changed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -221,12 +223,25 @@ impl Group {
         self.core.pulse.abstains()
     }
 
-    /// Completes a change that was half done when the former leader died.
+    /// Completes a change that was half done when the former leader died; tries as long as this node
+    /// leads in the same term, since the others may not be reached yet.
     pub(super) async fn resume_change(&self) {
-        let _one_at_a_time = self.core.changing.lock().await;
-        if let Err(error) = self.complete_change().await {
-            // The next change, or the next leader, tries again.
-            info!(storage = %self.core.name, %error, "a change of members stays half done");
+        let term = || self.core.raft.metrics().borrow().current_term;
+        let begun = term();
+        loop {
+            let completed = {
+                let _one_at_a_time = self.core.changing.lock().await;
+                self.complete_change().await
+            };
+            let Err(error) = completed else {
+                return;
+            };
+            debug!(storage = %self.core.name, %error, "a change of members stays half done");
+            let is_over = matches!(error, ChangeError::Stopped(_)) || term() != begun;
+            if is_over || !self.core.leads_or_is_about_to().await {
+                return;
+            }
+            tokio::time::sleep(RESUME_INTERVAL).await;
         }
     }
 
