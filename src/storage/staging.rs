@@ -274,15 +274,17 @@ impl StagingArea {
             .later(digest.length.min(PIECE_BYTES as u64), || source.sync())
             .map_err(StorageError::no_space_or_io(digest.length, doing))?;
         match self.disk.link(from, &self.path_of(&digest)) {
-            Ok(()) => {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                self.copy(&*source, digest)
+            }
+            // Where another transaction has given the same, its name need not be durable yet.
+            _ => {
                 self.disk
                     .sync_directory(&self.path)
                     .map_err(self.error(&digest))?;
                 self.add(digest);
                 Ok(digest)
             }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(digest),
-            Err(_) => self.copy(&*source, digest),
         }
     }
 
