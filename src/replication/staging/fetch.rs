@@ -193,6 +193,9 @@ impl Asked {
         let silent = self.under_way.keys();
         let silent = silent.map(|node| format!("node {node} says nothing"));
         let all: Vec<_> = failed.chain(silent).collect();
+        if all.is_empty() {
+            return "there is no other node".to_owned();
+        }
         all.join("; ")
     }
 }
