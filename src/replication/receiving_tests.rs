@@ -118,6 +118,28 @@ async fn fill(served: &Served, last: u64) {
     until(served, |status| status.applied == Some(last)).await;
 }
 
+/// Of 40 entries that are applied the last ten stay in the log.
+async fn keep_ten_of_forty(served: &Served) {
+    let keep = Keep {
+        durable: 40,
+        entries: 10,
+        affordable_from: u64::MAX,
+        files_from: None,
+        absent_after: Duration::ZERO,
+    };
+    served.group.purge_log(&keep).await;
+}
+
+/// The next start has what reaches to entry `last`, owes nothing, and applies what follows.
+async fn goes_on_behind(directory: &TempDir, last: u64) {
+    let (served, _log) = open(directory).await.unwrap();
+    assert_eq!(served.replica.applier.noted(), Some(last));
+    let data_path = directory.path().join("Data.fs");
+    assert_eq!(pending(&RealDisk, &data_path).unwrap(), None);
+    send_entries(&served, last + 1..last + 10, EntryPayload::Blank).await;
+    until(&served, |status| status.applied == Some(last + 9)).await;
+}
+
 async fn until(
     served: &Served,
     is_so: impl Fn(&crate::replication::consensus::GroupStatus) -> bool,
@@ -204,14 +226,7 @@ fn a_stop_while_a_state_waits_to_be_put_in_place_forgets_nothing() {
         assert_eq!(served.group.applied().borrow().unwrap().index, 10);
     });
     run(&directory, async |directory| {
-        let (served, _log) = open(directory).await.unwrap();
-        assert_eq!(served.replica.applier.noted(), Some(50));
-        assert_eq!(
-            pending(&RealDisk, &directory.path().join("Data.fs")).unwrap(),
-            None
-        );
-        send_entries(&served, 51..60, EntryPayload::Blank).await;
-        until(&served, |status| status.applied == Some(59)).await;
+        goes_on_behind(directory, 50).await;
     });
 }
 
@@ -223,27 +238,13 @@ fn an_older_state_that_was_never_installed_is_forgotten_at_the_next_start() {
         fill(&served, 40).await;
         served.group.snapshot().await;
         until(&served, |_| served.replica.applier.noted() == Some(40)).await;
-        let keep = Keep {
-            durable: 40,
-            entries: 10,
-            affordable_from: u64::MAX,
-            files_from: None,
-            absent_after: Duration::ZERO,
-        };
-        served.group.purge_log(&keep).await;
+        keep_ten_of_forty(&served).await;
         until(&served, |status| status.purged == Some(30)).await;
         served.group.halt().await;
         send_state(&served, 20).await;
     });
     run(&directory, async |directory| {
-        let (served, _log) = open(directory).await.unwrap();
-        assert_eq!(served.replica.applier.noted(), Some(40));
-        assert_eq!(
-            pending(&RealDisk, &directory.path().join("Data.fs")).unwrap(),
-            None
-        );
-        send_entries(&served, 41..50, EntryPayload::Blank).await;
-        until(&served, |status| status.applied == Some(49)).await;
+        goes_on_behind(directory, 40).await;
     });
 }
 
@@ -258,14 +259,7 @@ fn a_log_that_begins_behind_what_was_applied_is_no_start() {
         until(&served, |_| served.replica.applier.noted() == Some(40)).await;
         let mut older = Note::read(&note_path).unwrap().unwrap();
         older.applied = Some(log_id(20));
-        let keep = Keep {
-            durable: 40,
-            entries: 10,
-            affordable_from: u64::MAX,
-            files_from: None,
-            absent_after: Duration::ZERO,
-        };
-        served.group.purge_log(&keep).await;
+        keep_ten_of_forty(&served).await;
         until(&served, |status| status.purged == Some(30)).await;
         served.group.halt().await;
         older.write(&note_path).unwrap();

@@ -33,7 +33,6 @@ use bytes::Bytes;
 /// What is sent at once through a connection of this node to itself.
 const OWN_STREAM_BYTES: usize = 64 << 10;
 
-/// Serves the conversation of another node's session.
 /// Serves a session of another node: ready when it has ended; dropped, it ends.
 pub type ServeRemote = Arc<dyn Fn(PeerStream, Remote) -> BoxFuture<'static, ()> + Send + Sync>;
 
